@@ -1,0 +1,12 @@
+"""The public names of ownlm, for programs; see each function's own docstring.
+
+import ownlm
+model = ownlm.load("runs/quickstart/chat")
+model.chat([{"role": "user", "content": "What does len do?"}]).text
+"""
+
+from ownlm.journey import quickstart
+from ownlm.opened import Answer, Model, load
+from ownlm.train import finetune, pretrain
+
+__all__ = ["Answer", "Model", "finetune", "load", "pretrain", "quickstart"]

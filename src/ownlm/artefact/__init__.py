@@ -1,0 +1,23 @@
+"""Artefact folders: what was made, how, and proof that it is still that."""
+
+from ownlm.artefact.card import Card, content_hash, read_card
+from ownlm.artefact.folder import Draft, file_sha256, seal_folder, verify_artefact, write_artefact
+from ownlm.artefact.lock import folder_lock
+from ownlm.artefact.run import Events, read_events
+from ownlm.artefact.write import disk_errors, write_atomically
+
+__all__ = [
+    "Card",
+    "Draft",
+    "Events",
+    "content_hash",
+    "disk_errors",
+    "file_sha256",
+    "folder_lock",
+    "read_card",
+    "read_events",
+    "seal_folder",
+    "verify_artefact",
+    "write_artefact",
+    "write_atomically",
+]

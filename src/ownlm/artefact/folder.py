@@ -1,0 +1,147 @@
+"""Artefact folders: written whole, hashed, renamed into place; verified when read.
+
+    draft (temporary, beside the final place)  ──hash──▶ card.json ──fsync──▶ rename ──▶ final folder
+
+torch.save, safetensors and DCP all load a flipped bit in silence: the hashes here do not.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ownlm.artefact.card import CARD_NAME, Card, content_hash, read_card
+from ownlm.artefact.versions import machine_facts, package_versions
+from ownlm.artefact.write import disk_errors, fsync_file, fsync_folder, write_atomically
+from ownlm.errors import DamagedError, OwnlmError
+
+# Listed, but a person may edit it after the fact: the model card's prose.
+EDITABLE = frozenset({"README.md"})
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """An artefact while it is being made: write files under `path`, figures into `figures`."""
+
+    path: Path
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def write_artefact(
+    final: Path,
+    kind: str,
+    *,
+    how: Mapping[str, Any],
+    inputs: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> Iterator[Draft]:
+    """Make the artefact `final` of `kind`: all of it appears at once, or nothing does.
+
+    `how` is the configuration that made it, `inputs` the content hashes of what it was made from.
+    An existing folder is never overwritten: OwnlmError, or with `force` it is moved aside.
+    """
+    if final.exists() and not force:
+        raise OwnlmError(f"{final} exists already; name another --out, or add --force to move it aside")
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.draft")
+    with disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned_drafts(final)
+        temporary.mkdir()
+        draft = Draft(path=temporary)
+        started = time.perf_counter()
+        try:
+            yield draft
+            draft.figures.setdefault("seconds", round(time.perf_counter() - started, 2))
+            seal_folder(temporary, kind, how=how, inputs=inputs, figures=draft.figures)
+            if final.exists():
+                final.rename(_aside(final))
+            temporary.rename(final)
+            fsync_folder(final.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def verify_artefact(folder: Path, kind: str | None = None) -> Card:
+    """The card, after every file was hashed and found to be what the card says."""
+    card = read_card(folder, kind)
+    for name, facts in card.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise DamagedError(f"{path} is missing; restore it, or make {folder.name} anew")
+        if name not in EDITABLE and file_sha256(path) != facts["sha256"]:
+            raise DamagedError(
+                f"{path} is damaged (its sha256 is not the one in {CARD_NAME}); restore it, or make it anew"
+            )
+    return card
+
+
+def seal_folder(
+    folder: Path,
+    kind: str,
+    *,
+    how: Mapping[str, Any],
+    inputs: Mapping[str, str] | None = None,
+    figures: Mapping[str, Any] | None = None,
+    names: Sequence[str] | None = None,
+) -> Card:
+    """Write the card of `folder` over its files, or over `names` alone; from then on it is an artefact."""
+    chosen = names or [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    files = {}
+    for name in sorted(chosen):
+        path = folder / name
+        fsync_file(path)
+        files[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+    card = Card(
+        kind=kind,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        how=dict(how),
+        inputs=dict(inputs or {}),
+        figures=dict(figures or {}),
+        versions=package_versions(),
+        machine=machine_facts(),
+        files=files,
+        content=content_hash(files),
+    )
+    write_atomically(folder / CARD_NAME, card.to_json())
+    return card
+
+
+def _aside(final: Path) -> Path:
+    """A free name for the folder that makes room: NAME.old, NAME.old2, ..."""
+    number = 1
+    while (aside := final.with_name(f"{final.name}.old{number if number > 1 else ''}")).exists():
+        number += 1
+    return aside
+
+
+def _remove_abandoned_drafts(final: Path) -> None:
+    """Drafts of processes that were killed; one of a living process stays."""
+    for draft in final.parent.glob(f".{final.name}.*.draft"):
+        owner = draft.name.split(".")[-2]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_alive(process_id: int) -> bool:
+    if os.name == "nt" or process_id == os.getpid():
+        # Signal 0 would end the process on Windows: leave the draft to the user there.
+        return os.name == "nt"
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

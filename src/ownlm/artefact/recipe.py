@@ -1,0 +1,135 @@
+"""Recipes: YAML that a frozen dataclass mirrors field by field.
+
+Unknown keys, wrong types and impossible values are refused with the line, and the nearest right name,
+before anything runs. `--set train.rows=8` overrides one value, read as YAML reads it.
+"""
+
+import difflib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import pydantic
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from ownlm.errors import OwnlmError
+
+T = TypeVar("T")
+
+
+def read_recipe(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
+    """The recipe at `path` as a `kind`, after `overrides` ("a.b=value")."""
+    if not path.is_file():
+        raise OwnlmError(f"no such recipe: {path}; `ownlm quickstart --show-recipe` prints one to begin with")
+    return parse_recipe(path.read_text(encoding="utf-8"), kind, overrides, name=str(path))
+
+
+def parse_recipe(text: str, kind: type[T], overrides: Sequence[str] = (), *, name: str = "recipe") -> T:
+    try:
+        tree = YAML(typ="rt").load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise OwnlmError(f"{where}: not YAML ({getattr(error, 'problem', error)}); mend that line") from None
+    tree = CommentedMap() if tree is None else tree
+    if not isinstance(tree, CommentedMap):
+        raise OwnlmError(f"{name}: a recipe is `key: value` lines; this is a {type(tree).__name__}")
+    for override in overrides:
+        _override(tree, override)
+    return from_mapping(kind, tree, name)
+
+
+def from_mapping(kind: type[T], tree: Mapping[str, Any], name: str) -> T:
+    """`tree` as a `kind`: strict about types and names."""
+    _refuse_unknown(tree, kind, name, ())
+    try:
+        # As JSON, strict mode takes a list for a tuple and a text for a path, and nothing else.
+        return pydantic.TypeAdapter(kind).validate_json(json.dumps(_plain(tree)), strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = tuple(str(part) for part in first["loc"])
+        line = _line(tree, place)
+        raise OwnlmError(
+            f"{name}{line}: {'.'.join(place) or 'recipe'}: {first['msg']}, got {first['input']!r}"[:300]
+        ) from None
+
+
+def to_yaml(value: Any) -> str:
+    """A dataclass as the YAML that read_recipe would read it from."""
+    yaml = YAML()
+    yaml.default_flow_style = False
+    out = io.StringIO()
+    yaml.dump(pydantic.TypeAdapter(type(value)).dump_python(value, mode="json"), out)
+    return out.getvalue()
+
+
+def _override(tree: CommentedMap, override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise OwnlmError(f"--set takes name=value, such as train.rows=8; got {override!r}")
+    *parents, last = path.split(".")
+    node: Any = tree
+    for parent in parents:
+        if not isinstance(node.get(parent), CommentedMap):
+            node[parent] = CommentedMap()
+        node = node[parent]
+    try:
+        node[last] = YAML(typ="safe").load(text)
+    except YAMLError:
+        raise OwnlmError(f"--set {path}: {text!r} is no YAML value; put texts in quotes") from None
+
+
+def _refuse_unknown(tree: Any, kind: Any, name: str, place: tuple[str, ...]) -> None:
+    kind = _dataclass_in(kind)
+    if kind is None or not isinstance(tree, Mapping):
+        return
+    known = {field.name: field for field in fields(kind)}
+    hints = pydantic.TypeAdapter(kind).core_schema and _hints(kind)
+    for key, value in tree.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            full = ".".join((*place, str(key)))
+            raise OwnlmError(f"{name}{_line(tree, (str(key),))}: unknown key {full}; {hint}")
+        _refuse_unknown(value, hints[key], name, (*place, str(key)))
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    from typing import get_type_hints
+
+    return get_type_hints(kind)
+
+
+def _dataclass_in(kind: Any) -> Any:
+    """The dataclass in `kind` or in its union with None."""
+    for candidate in (kind, *get_args(kind)):
+        if isinstance(candidate, type) and is_dataclass(candidate):
+            return candidate
+    return None
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {str(key): _plain(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_plain(value) for value in tree]
+    return tree
+
+
+def _line(tree: Any, place: Sequence[str]) -> str:
+    """ ":12" for the line of `place` where the tree came from a file, else nothing."""
+    line = ""
+    for key in place:
+        if not isinstance(tree, CommentedMap) or key not in tree:
+            break
+        try:
+            line = f":{tree.lc.key(key)[0] + 1}"
+        except (KeyError, AttributeError, TypeError):
+            break
+        tree = tree[key]
+    return line

@@ -1,0 +1,49 @@
+"""Writes that are either whole or not there, also after a power cut."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ownlm.errors import OwnlmError
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """A full or read-only disk is the user's to mend: one line instead of a traceback."""
+    try:
+        yield
+    except OSError as error:
+        raise OwnlmError(
+            f"cannot write {path}: {error.strerror or error}; free some space or name another --out"
+        ) from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` durable. Windows cannot open folders: its renames are journalled."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fsync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Replace `path` by `content` in one step; a reader sees the old file or the new, never half."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        try:
+            temporary.write_bytes(data)
+            fsync_file(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)

@@ -1,0 +1,123 @@
+"""`ownlm chat`: a conversation in the terminal, or one question of a script's."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ownlm.corpus import Match, TrainingText
+
+
+def chat(
+    model: Path,
+    *,
+    prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"])] = None,
+    system: str | None = None,
+    max_tokens: int = 200,
+    temperature: float = 0.3,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.05,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    color: Literal["auto", "always", "never"] = "auto",
+    show_probs: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists what else there is.
+
+    Example: ownlm chat runs/quickstart
+
+    Parameters
+    ----------
+    model
+        A model folder, or the folder of a quickstart.
+    prompt
+        One question, answered on stdout; "-" reads it from stdin.
+    system
+        A first message that holds for the whole conversation.
+    max_tokens
+        Tokens of an answer at most.
+    temperature
+        0 always takes the likeliest token; higher is bolder.
+    top_k
+        Choose among the k likeliest tokens; 0: among all.
+    top_p
+        Choose among the likeliest tokens that together have this probability.
+    min_p
+        Leave out what is less likely than this share of the likeliest.
+    repetition_penalty
+        Above 1 makes tokens that were there less likely.
+    seed
+        The same seed gives the same answer.
+    json
+        One JSON object a line on stdout.
+    color
+        When to use colours.
+    show_probs
+        Show how likely each token was.
+    """
+    return open_chat(
+        model,
+        prompt=prompt,
+        system=system,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        json=json,
+        color=color,
+        show_probs=show_probs,
+    )
+
+
+def open_chat(path: Path, **settings: object) -> int:
+    """Open the model at `path` and converse; a quickstart's model brings its material for /where."""
+    from ownlm.cli.chat_loop import run_chat
+    from ownlm.cli.chat_session import ChatOptions
+    from ownlm.evaluation import check_answer
+    from ownlm.opened import load
+
+    model = load(path)
+    material = next((folder for folder in (path, path.parent) if (folder / "corpus").is_dir()), None)
+    defaults: dict[str, object] = {"temperature": 0.3, "min_p": 0.05, "max_tokens": 200}
+    options = ChatOptions(
+        check_answer=check_answer,
+        where=_finder(material) if material else None,
+        load_model=lambda name: load(name),
+        suggestions=_suggestions(material),
+        **{**defaults, **settings},  # type: ignore[arg-type]
+    )
+    return run_chat(model, options=options, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+
+
+def _finder(material: Path) -> "Callable[[str], list[Match]]":
+    """The search for /where; the text is read when it is first asked for."""
+
+    @cache
+    def training_text() -> "TrainingText":
+        from ownlm.corpus import TrainingText
+
+        conversations = material / "conversations"
+        return TrainingText.open(material / "corpus", conversations if conversations.is_dir() else None)
+
+    return lambda answer: training_text().longest_matches(answer)
+
+
+def _suggestions(material: Path | None) -> tuple[str, ...]:
+    """Things to try, when it is a model of Python's own text."""
+    if material is None:
+        return ()
+    from ownlm.artefact import read_card
+
+    if read_card(material / "corpus").how.get("text") is not None:
+        return ()
+    return ("What does str.split do?", "sorted([3, 1, 2])", "Who are you?")

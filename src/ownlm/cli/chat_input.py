@@ -1,0 +1,93 @@
+"""Where the questions come from: a person at a terminal, or lines in a pipe.
+
+In:  the terminal; for a person also the commands' names, for the Tab key.
+Out: `PromptReader.read(prefill)` gives the next message; EOFError (Ctrl-D) and KeyboardInterrupt (Ctrl-C at
+     an empty prompt) mean the end. `piped_lines` gives one message a line.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from ownlm.cli.terminal import Terminal
+from ownlm.errors import OwnlmError
+
+if TYPE_CHECKING:
+    from prompt_toolkit.key_binding import KeyBindings
+
+PROMPT = "> "
+
+
+class PromptReader:
+    """An input line with history, paste of several lines as one message, and Alt+Enter for a new line."""
+
+    def __init__(self, terminal: Terminal, *, history: Path | None, commands: Sequence[str]) -> None:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.completion import WordCompleter
+        from prompt_toolkit.history import FileHistory, InMemoryHistory
+        from prompt_toolkit.input.defaults import create_input
+        from prompt_toolkit.output.defaults import create_output
+        from prompt_toolkit.shortcuts import CompleteStyle
+
+        assert terminal.interactive
+        self._session: PromptSession[str] = PromptSession(
+            input=create_input(terminal.stdin),
+            output=create_output(terminal.screen),
+            history=FileHistory(str(history)) if history else InMemoryHistory(),
+            multiline=True,
+            prompt_continuation=" " * len(PROMPT),
+            key_bindings=_key_bindings(),
+            completer=WordCompleter([f"/{name}" for name in commands], sentence=True),
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,
+            # Space kept for a menu would scroll the conversation up at every prompt.
+            reserve_space_for_menu=0,
+            include_default_pygments_style=False,
+        )
+
+    def read(self, prefill: str = "") -> str:
+        return self._session.prompt(PROMPT, default=prefill)
+
+
+def _key_bindings() -> "KeyBindings":
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    bindings = KeyBindings()
+
+    @bindings.add("enter")
+    def _send(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    @bindings.add("escape", "enter")
+    def _new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @bindings.add("c-c")
+    def _clear_or_leave(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt())
+
+    return bindings
+
+
+def piped_lines(stdin: TextIO) -> Iterator[str]:
+    """Every line that is not blank."""
+    try:
+        for line in stdin:
+            if line.strip():
+                yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise _not_text(error) from error
+
+
+def piped_text(stdin: TextIO) -> str:
+    try:
+        return stdin.read()
+    except UnicodeDecodeError as error:
+        raise _not_text(error) from error
+
+
+def _not_text(error: UnicodeDecodeError) -> OwnlmError:
+    return OwnlmError(f"standard input is not {error.encoding} text (byte {error.start}); convert it first")

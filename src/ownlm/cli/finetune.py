@@ -1,0 +1,28 @@
+"""`ownlm finetune`: a base model into one that answers."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def finetune(recipe: Path, *, set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()) -> int:
+    """Tune a model on conversations by RECIPE, a YAML file; the same command goes on after a stop.
+
+    Example: ownlm finetune mine.yaml --set train.minutes=5
+
+    Parameters
+    ----------
+    recipe
+        A file with model, conversations, out and train; docs/recipes.md lists every key.
+    set_
+        One value of the recipe, such as train.rows=8.
+    """
+    from ownlm.artefact.recipe import read_recipe
+    from ownlm.cli.watch_training import watched
+    from ownlm.train import FinetuneRecipe
+    from ownlm.train import finetune as tune
+
+    parsed = read_recipe(recipe, FinetuneRecipe, set_)
+    return watched(lambda on_event: tune(parsed, on_event=on_event), sys.stdout, asks=True)

@@ -1,0 +1,26 @@
+"""A training command with its view around it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from ownlm.cli.training_view import TrainingView
+from ownlm.train import Stopped
+
+
+def watched(work: Callable[[Callable[[dict[str, Any]], None]], Path], stream: TextIO, *, asks: bool) -> int:
+    """Run `work`, show its events, say where the model lies; 130 when it was stopped and saved."""
+    console = Console(file=stream, highlight=False)
+    view = TrainingView(console, asks=asks)
+    try:
+        folder = work(view.hear)
+    except Stopped:
+        view.close()
+        console.print("stopped and saved; the same command goes on from here")
+        return 130
+    finally:
+        view.close()
+    console.print(f"the model lies in {folder}")
+    return 0

@@ -1,0 +1,6 @@
+"""Conversations to tune on, and the exam: made from Python itself, from the user's text, or the user's own."""
+
+from ownlm.corpus.conversations.build import build_conversations
+from ownlm.corpus.conversations.config import ConversationsConfig, ExamSizes, Mixture
+
+__all__ = ["ConversationsConfig", "ExamSizes", "Mixture", "build_conversations"]

@@ -1,0 +1,84 @@
+"""Makes the conversations artefact: what the model is tuned on, and what it is examined with.
+
+In:  ConversationsConfig. Out: a folder of kind "conversations":
+     train.jsonl, validation.jsonl   {"messages": [...]} a line
+     exam.jsonl                      {"id", "kind", "question", "answers", ...} a line; absent with --chat
+     choose.jsonl                    docstring choice; only where the corpus holds described functions
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ownlm.artefact import Draft, file_sha256, read_card, write_artefact
+from ownlm.corpus.conversations.config import ConversationsConfig
+from ownlm.corpus.conversations.custom import hold_out, read_chat
+from ownlm.corpus.conversations.docstring_choice import choices_from_corpus
+from ownlm.corpus.conversations.from_text import TextHelper
+from ownlm.corpus.conversations.python_helper import PythonHelper
+from ownlm.corpus.conversations.turns import Exchange, messages
+from ownlm.corpus.document import read_documents
+
+
+def build_conversations(out: Path, config: ConversationsConfig, *, force: bool = False) -> Path:
+    """Write the conversations of `config` to the new folder `out`."""
+    inputs: dict[str, str] = {}
+    if config.corpus is not None:
+        inputs["corpus"] = read_card(config.corpus, kind="corpus").content
+    custom = read_chat(config.chat) if config.chat is not None else None
+    if config.chat is not None:
+        inputs["chat"] = file_sha256(config.chat)
+    how = asdict(config)
+    # A card travels; the folders of the machine that made it do not.
+    how.update({name: path.name for name in ("corpus", "chat") if (path := getattr(config, name)) is not None})
+    with write_artefact(out, "conversations", how=how, inputs=inputs, force=force) as draft:
+        if custom is not None:
+            training, validation = hold_out(custom, config.seed)
+            write_lines(draft.path / "train.jsonl", ({"messages": turns} for turns in training))
+            write_lines(draft.path / "validation.jsonl", ({"messages": turns} for turns in validation))
+            draft.figures.update(conversations=len(training), validation=len(validation))
+        else:
+            _write_made(draft, config)
+        if config.corpus is not None and custom is None and not config.from_text:
+            items = choices_from_corpus(config.corpus, config.exam.choose, config.seed)
+            if items:
+                write_lines(draft.path / "choose.jsonl", items)
+            draft.figures["choose"] = len(items)
+    return out
+
+
+def _write_made(draft: Draft, config: ConversationsConfig) -> None:
+    helper: PythonHelper | TextHelper
+    if config.from_text and config.corpus is not None:
+        helper = TextHelper(config, [document.text for document in read_documents(config.corpus, split="train")])
+    else:
+        helper = PythonHelper(config)
+        draft.figures["facts"] = len(helper.facts)
+    # The order matters: each of the three keeps what it asks from those after it.
+    exam, validation = helper.exam(), helper.validation()
+    kinds: Counter[str] = Counter()
+    write_lines(draft.path / "exam.jsonl", exam)
+    write_lines(draft.path / "validation.jsonl", ({"messages": messages(held)} for held in validation))
+    write_lines(draft.path / "train.jsonl", _counted(helper.training(), kinds))
+    draft.figures.update(
+        conversations=config.conversations,
+        validation=len(validation),
+        exam=dict(Counter(item["kind"] for item in exam)),
+        exchanges=dict(sorted(kinds.items())),
+    )
+
+
+def _counted(conversations: Iterable[list[Exchange]], kinds: Counter[str]) -> Iterator[dict[str, Any]]:
+    for exchanges in conversations:
+        kinds.update(exchange.kind for exchange in exchanges)
+        yield {"messages": messages(exchanges)}
+
+
+def write_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
+    """One JSON object a line, UTF-8."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for entry in entries:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")

@@ -1,0 +1,7 @@
+"""The quickstart: from text to a conversation. It calls the stages, and holds no stage of its own."""
+
+from ownlm.journey.narrator import Narrator
+from ownlm.journey.recipe import QuickstartOptions, QuickstartRecipe, default_recipe
+from ownlm.journey.stages import quickstart
+
+__all__ = ["Narrator", "QuickstartOptions", "QuickstartRecipe", "default_recipe", "quickstart"]

@@ -1,0 +1,204 @@
+"""The stages of the quickstart, in order. Each is a command of its own; a finished one is not done again.
+
+1 corpus ──▶ 2 tokenizer ──▶ 3 tokens, conversations ──▶ 4 base ──▶ 5 chat, control ──▶ 6 summary.json, report.html
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from ownlm.artefact import Events, folder_lock, read_card, write_atomically
+from ownlm.artefact.recipe import from_mapping, to_yaml
+from ownlm.corpus import build_corpus, corpus_reference_lines
+from ownlm.corpus.conversations import ConversationsConfig, build_conversations
+from ownlm.corpus.make_tokenizer import bytes_per_token, make_tokenizer
+from ownlm.corpus.shards import write_tokens
+from ownlm.errors import OwnlmError
+from ownlm.journey.narrator import Narrator
+from ownlm.journey.recipe import JourneyPlan, QuickstartOptions, QuickstartRecipe, make_journey_plan, resolve
+from ownlm.journey.results import conclude
+from ownlm.machine import EnergyMeter
+from ownlm.model import ModelShape
+from ownlm.tokenizer import Tokenizer, cut
+from ownlm.train import FinetuneRecipe, PretrainRecipe, finetune, pretrain
+
+RECIPE, PLAN, SUMMARY = "recipe.yaml", "journey.json", "summary.json"
+CUT_SAMPLES = ("The list is unbelievably long.", "def add(a, b): return a + b", "print(2026 - 1984)")
+
+
+def quickstart(
+    out: str | Path = "runs/quickstart",
+    options: QuickstartOptions | None = None,
+    *,
+    narrator: Narrator | None = None,
+) -> Path:
+    """Make a model that chats, from text, or go on making it; returns the folder of all its parts.
+
+    Raises train.Stopped when it was asked to stop: the same call goes on where it was.
+    """
+    run = Path(out)
+    with folder_lock(run):
+        journey = _Journey(run, options or QuickstartOptions(), narrator or Narrator())
+        if not is_finished(run):
+            journey.go()
+    return run
+
+
+def is_finished(run: Path) -> bool:
+    return (run / SUMMARY).is_file()
+
+
+class _Journey:
+    def __init__(self, run: Path, options: QuickstartOptions, narrator: Narrator) -> None:
+        self.run, self.narrator = run, narrator
+        self.recipe = _kept_recipe(run, options)
+        self.record = Events(run / "journey.jsonl")
+        self.plan = self._plan()
+
+    def go(self) -> None:
+        tell, recipe = self.narrator, self.recipe
+        tell.say(f"plan: {self.plan.why}")
+        tell.stage(1, "Gathering text", "A language model learns from text alone: here is what this one will read.")
+        self._stage("corpus", lambda: build_corpus(self.run / "corpus", recipe.corpus, report=tell.say))
+        tell.say(f"corpus hash {read_card(self.run / 'corpus').content[:16]}")
+
+        tell.stage(2, "Training the tokenizer", "It learns which pieces of words are frequent enough to get a number.")
+        self._stage("tokenizer", lambda: make_tokenizer(self.run / "corpus", self.run / "tokenizer", recipe.tokenizer))
+        tokenizer = Tokenizer.load(self.run / "tokenizer")
+        tell.cut([[piece.text for piece in cut(tokenizer, sample)] for sample in CUT_SAMPLES])
+
+        tell.stage(3, "Turning text into tokens", "Whole documents are held out, to see what it makes of unread text.")
+        self._stage("tokens", lambda: write_tokens(self.run / "corpus", self.run / "tokenizer", self.run / "tokens"))
+        figures = read_card(self.run / "tokens").figures
+        tell.say(
+            f"{figures['train']['tokens']:,} training tokens of {bytes_per_token(figures)} bytes on average, "
+            f"{sum(figures[name]['tokens'] for name in figures if name.startswith('validation')):,} held out"
+        )
+        self._stage("conversations", self._build_conversations)
+
+        tell.stage(4, "Pretraining", "Guess the next token, see which came, adjust: a few million times.")
+        self._train("pretrain", "base", self._pretrain)
+        tell.stage(5, "Fine-tuning on conversations", "Now it learns to answer: only its own words are graded.")
+        self._train("finetune", "chat", self._finetune)
+        if self._wants_control():
+            tell.say("a control: the same tuning of a model that has read nothing, to see what reading was for")
+            self._train("control", "control", self._control)
+        tell.stage(6, "Exam and report", "Questions that it never saw, before and after.")
+        summary = self._stage("exam", lambda: conclude(self.run, recipe, self.plan, self.record))
+        write_atomically(self.run / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        tell.summary(summary)
+
+    def _plan(self) -> JourneyPlan:
+        path = self.run / PLAN
+        if not path.is_file():
+            plan = make_journey_plan(self.recipe)
+            write_atomically(path, json.dumps(asdict(plan), indent=2) + "\n")
+        return from_mapping(JourneyPlan, json.loads(path.read_text(encoding="utf-8")), str(path))
+
+    def _stage(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do a stage unless its folder is there, and note its minutes and energy."""
+        if (self.run / name).exists():
+            return None
+        started, meter = monotonic(), EnergyMeter()
+        result = work()
+        self._note(name, started, meter)
+        return result
+
+    def _train(self, stage: str, folder: str, work: Callable[[Path, Callable[[dict[str, Any]], None]], Path]) -> None:
+        """Run a training stage; its energy stands in its own record, over all interruptions."""
+        started = monotonic()
+        try:
+            work(self.run / folder, lambda event: self.narrator.training(stage, event))
+        finally:
+            self.narrator.trained(stage)
+            self._note(stage, started, None)
+
+    def _note(self, name: str, started: float, meter: EnergyMeter | None) -> None:
+        minutes = (monotonic() - started) / 60
+        self.record.write(
+            "stage", 0, name=name, minutes=round(minutes, 4), watt_hours=meter.watt_hours() if meter else 0.0
+        )
+
+    def _build_conversations(self) -> Path:
+        recipe = self.recipe
+        config = ConversationsConfig(
+            corpus=self.run / "corpus",
+            chat=recipe.chat,
+            from_text=recipe.corpus.text is not None and recipe.chat is None,
+            seed=recipe.seed,
+            conversations=recipe.conversations,
+        )
+        return build_conversations(self.run / "conversations", config)
+
+    def _pretrain(self, out: Path, on_event: Callable[[dict[str, Any]], None]) -> Path:
+        recipe, plan = self.recipe, self.plan
+        stage = replace(recipe.pretrain, seed=recipe.seed, steps=plan.pretrain_steps, minutes=plan.pretrain_minutes)
+        return pretrain(
+            PretrainRecipe(
+                tokens=str(self.run / "tokens"),
+                tokenizer=str(self.run / "tokenizer"),
+                out=str(out),
+                model=ModelShape(depth=plan.depth),
+                train=stage,
+                watch=recipe.watch,
+            ),
+            on_event=on_event,
+            facts={"reference_lines": corpus_reference_lines(self.run / "corpus")},
+        )
+
+    def _finetune(self, out: Path, on_event: Callable[[dict[str, Any]], None]) -> Path:
+        plan = self.plan
+        return self._tune(out, on_event, steps=plan.finetune_steps, minutes=plan.finetune_minutes)
+
+    def _control(self, out: Path, on_event: Callable[[dict[str, Any]], None]) -> Path:
+        # The control gets exactly the tuning's steps, so that pretraining is the only difference.
+        steps = json.loads((self.run / "chat" / "run.json").read_text(encoding="utf-8"))["steps"]
+        return self._tune(out, on_event, steps=steps, minutes=None, from_scratch=True)
+
+    def _wants_control(self) -> bool:
+        """Where there is something to compare on, and the recipe gives it time."""
+        return self.recipe.shares.control > 0 and (self.run / "conversations" / "choose.jsonl").is_file()
+
+    def _tune(
+        self,
+        out: Path,
+        on_event: Callable[[dict[str, Any]], None],
+        *,
+        steps: int | None,
+        minutes: float | None,
+        from_scratch: bool = False,
+    ) -> Path:
+        recipe = self.recipe
+        return finetune(
+            FinetuneRecipe(
+                model=str(self.run / "base"),
+                conversations=str(self.run / "conversations"),
+                out=str(out),
+                train=replace(recipe.finetune, seed=recipe.seed, steps=steps, minutes=minutes),
+                ask=() if from_scratch else recipe.ask,
+                from_scratch=from_scratch,
+            ),
+            on_event=on_event,
+        )
+
+
+def _kept_recipe(run: Path, options: QuickstartOptions) -> QuickstartRecipe:
+    """The recipe that `run` was begun with; other options on it are refused, for nothing is overwritten."""
+    path = run / RECIPE
+    if not path.is_file():
+        recipe = resolve(options)
+        run.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, to_yaml(recipe))
+        return recipe
+    from ownlm.artefact.recipe import read_recipe
+
+    kept = read_recipe(path, QuickstartRecipe)
+    if options.given and resolve(options) != kept:
+        raise OwnlmError(
+            f"{run} was begun with other options; go on with it by leaving the options out, "
+            f"or begin anew beside it with --out {run}-2"
+        )
+    return kept

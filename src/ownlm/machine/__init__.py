@@ -1,0 +1,7 @@
+"""What this machine can do, and what a run draws from the wall."""
+
+from ownlm.machine.compiler import has_compiler
+from ownlm.machine.energy import EnergyMeter
+from ownlm.machine.probe import Probe, best_device, peak_memory_bytes, probe
+
+__all__ = ["EnergyMeter", "Probe", "best_device", "has_compiler", "peak_memory_bytes", "probe"]

@@ -1,0 +1,20 @@
+"""The decoder, its shapes, and the formats it is kept in."""
+
+from ownlm.model.cache import KeyValueCache
+from ownlm.model.config import DecoderConfig
+from ownlm.model.count import parameter_count, parameters_by_part, training_flops_per_token
+from ownlm.model.decoder import Decoder
+from ownlm.model.initialise import initialise
+from ownlm.model.presets import ModelShape, affordable_depth
+
+__all__ = [
+    "Decoder",
+    "DecoderConfig",
+    "KeyValueCache",
+    "ModelShape",
+    "affordable_depth",
+    "initialise",
+    "parameter_count",
+    "parameters_by_part",
+    "training_flops_per_token",
+]

@@ -1,0 +1,1 @@
+"""Recipes that come with ownlm: YAML files to run, copy and edit."""

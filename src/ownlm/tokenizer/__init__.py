@@ -1,0 +1,22 @@
+"""Text to tokens and back: training, encoding, chat templates, streaming."""
+
+from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Rendered
+from ownlm.tokenizer.compression import Compression, Piece, compression, cut
+from ownlm.tokenizer.special import SPECIAL_TOKENS
+from ownlm.tokenizer.stream import StreamDecoder
+from ownlm.tokenizer.tokenizer import Tokenizer
+from ownlm.tokenizer.train import train_tokenizer
+
+__all__ = [
+    "CHAT_TEMPLATE",
+    "SPECIAL_TOKENS",
+    "ChatTemplate",
+    "Compression",
+    "Piece",
+    "Rendered",
+    "StreamDecoder",
+    "Tokenizer",
+    "compression",
+    "cut",
+    "train_tokenizer",
+]

@@ -1,0 +1,73 @@
+"""How a run trains: what a recipe's `train:` section may say."""
+
+from dataclasses import dataclass, field
+
+from ownlm.errors import OwnlmError
+from ownlm.train.optim import OptimizerConfig
+from ownlm.train.schedule import ScheduleConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One of `steps` and `minutes` says how long; a step reads `rows` rows of `context` tokens.
+
+    `micro_rows` rows go through the model at once (0: all of them); it changes memory, not the result.
+    precision: "auto" takes bfloat16 products where a probe finds them faster. compile: "auto" compiles where
+    there is a compiler and the run is long enough to gain by it.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    rows: int = 16
+    context: int = 256
+    micro_rows: int = 0
+    seed: int = 0
+    precision: str = "auto"
+    compile: str = "auto"
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evaluations: int = 8
+    samples: int = 12
+    checkpoint_seconds: float = 30.0
+    snapshots: int = 16
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.minutes is not None:
+            raise OwnlmError("train: give steps or minutes, not both")
+        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
+            raise OwnlmError("train: steps and minutes must be more than 0")
+        for name in ("rows", "context"):
+            if getattr(self, name) < 1:
+                raise OwnlmError(f"train: {name} must be at least 1, got {getattr(self, name)}")
+        for name, choices in {
+            "precision": ("auto", "float32", "bfloat16"),
+            "compile": ("auto", "always", "never"),
+        }.items():
+            if getattr(self, name) not in choices:
+                raise OwnlmError(f"train: {name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run will do, all of it decided: kept in run.json, and what a resumed run goes on with."""
+
+    steps: int
+    rows: int
+    micro_rows: int
+    context: int
+    seed: int
+    threads: int
+    device: str
+    precision: str
+    compile: bool
+    compact_loss: bool
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    evaluations: int
+    samples: int
+    checkpoint_seconds: float
+    snapshots: int
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.rows * self.context

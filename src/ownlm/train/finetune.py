@@ -1,0 +1,113 @@
+"""Fine-tuning on conversations: a base model in, a model that answers out.
+
+base/ + train.jsonl ──rows──▶ loss on the assistant's tokens ──▶ loop (run folder) ──▶ chat model folder
+"""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ownlm.artefact import folder_lock, read_card
+from ownlm.engine import Request, Sampling, complete
+from ownlm.errors import OwnlmError
+from ownlm.machine import best_device
+from ownlm.model import Decoder, initialise
+from ownlm.model.formats import read_decoder
+from ownlm.tokenizer import ChatTemplate, Tokenizer
+from ownlm.train import run_folder
+from ownlm.train.config import TrainConfig
+from ownlm.train.conversations import ConversationRows, read_conversations, render_examples
+from ownlm.train.loop import Looks, fix_plan, train
+from ownlm.train.loss import token_loss
+from ownlm.train.plan import make_plan
+from ownlm.train.pretrain import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """`model`: the base model's folder; `conversations`: a folder with train.jsonl and validation.jsonl.
+
+    `ask`: questions that are answered now and then while it trains. `from_scratch` throws the base's weights away:
+    a control that shows what pretraining is for.
+    """
+
+    model: str
+    conversations: str
+    out: str
+    train: TrainConfig
+    ask: tuple[str, ...] = ()
+    answer_tokens: int = 48
+    from_scratch: bool = False
+
+
+def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) -> Path:
+    """Tune by `recipe`, or go on with it; returns the model's folder. Raises loop.Stopped when asked to stop."""
+    run, base, data = Path(recipe.out), Path(recipe.model), Path(recipe.conversations)
+    with folder_lock(run):
+        run_folder.begin(run, recipe)
+        if run_folder.is_finished(run):
+            return run
+        model = read_decoder(base, device=best_device())
+        if recipe.from_scratch:
+            initialise(model, recipe.train.seed)
+        tokenizer = Tokenizer.load(base)
+        template = ChatTemplate(tokenizer)
+        context = recipe.train.context
+        if context > model.config.max_position_embeddings:
+            raise OwnlmError(
+                f"train: context {context} is longer than the model's {model.config.max_position_embeddings}; lower it"
+            )
+        examples, counts = render_examples(read_conversations(data / "train.jsonl"), template, context=context)
+        held_out, _ = render_examples(read_conversations(data / "validation.jsonl"), template, context=context)
+        rows = ConversationRows(examples, context=context, seed=recipe.train.seed)
+        plan = fix_plan(run, lambda: make_plan(recipe.train, model, rows, compact_loss=True))
+        looks = Looks(
+            validate=partial(validate, rows=ConversationRows(held_out, context=context, seed=0)),
+            sample=partial(answer_questions, template=template, recipe=recipe) if recipe.ask else None,
+            watch=on_event,
+            facts={"conversations": asdict(counts)},
+        )
+        train(run, plan, model, rows, looks)
+        model.eval()
+        inputs = {"base": read_card(base).content, "conversations": read_card(data, "conversations").content}
+        figures = {"conversations": asdict(counts), **looks_facts(looks, model)}
+        run_folder.finish(run, "chat model", model, tokenizer, plan=plan, inputs=inputs, figures=figures)
+    return run
+
+
+def looks_facts(looks: Looks, model: Decoder) -> dict[str, Any]:
+    assert looks.validate is not None
+    return {"validation": looks.validate(model)}
+
+
+@torch.inference_mode()
+def validate(model: Decoder, *, rows: ConversationRows, batches: int = 4, batch_rows: int = 8) -> dict[str, Any]:
+    """Nats a token of held-out answers."""
+    training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    for number in range(batches):
+        loss = token_loss(model, rows.batch(number * batch_rows, batch_rows).to(model.device), compact=True)
+        total, count = total + float(loss.total), count + int(loss.count)
+    model.train(training)
+    return {"loss": round(total / count, 5)}
+
+
+def answer_questions(model: Decoder, *, template: ChatTemplate, recipe: FinetuneRecipe) -> list[tuple[str, str]]:
+    """(question, greedy answer) of every question in recipe.ask."""
+    training = model.training
+    model.eval()
+    sampling = Sampling(max_tokens=recipe.answer_tokens, temperature=0)
+    requests = [
+        Request(
+            prompt=template.render([{"role": "user", "content": question}], add_generation_prompt=True).ids,
+            sampling=sampling,
+        )
+        for question in recipe.ask
+    ]
+    answers = complete(model, template.tokenizer, requests, template.stop_ids)
+    model.train(training)
+    return [(question, answer.text) for question, answer in zip(recipe.ask, answers, strict=True)]

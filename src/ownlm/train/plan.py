@@ -1,0 +1,81 @@
+"""From a recipe's wishes to a fixed plan: minutes become steps by a short measurement of this machine."""
+
+import copy
+import time
+
+import torch
+
+from ownlm.errors import OwnlmError
+from ownlm.machine import has_compiler, probe
+from ownlm.model import Decoder
+from ownlm.train.config import Plan, TrainConfig
+from ownlm.train.loop import Rows
+from ownlm.train.optim import Optimizers
+from ownlm.train.step import make_objective, train_step
+
+# Compiling takes 10 to 30 seconds and gains a third: a run must be longer than this to win by it.
+COMPILE_FROM_MINUTES = 3.0
+_PROBE_STEPS = 3
+# Looks, samples and checkpoints take part of a run's time.
+_STEPS_SHARE = 0.93
+
+
+def make_plan(config: TrainConfig, model: Decoder, rows: Rows, *, compact_loss: bool) -> Plan:
+    """Decide everything. `model` is not changed: the measurement trains a copy."""
+    machine = probe(model.device.type)
+    precision = machine.precision if config.precision == "auto" else config.precision
+    if config.compile == "always" and not has_compiler():
+        raise OwnlmError("train: compile is always, but there is no C++ compiler; install g++ or say never")
+    long_enough = (config.minutes or 0.0) >= COMPILE_FROM_MINUTES
+    compiled = config.compile == "always" or (
+        config.compile == "auto" and long_enough and not compact_loss and has_compiler()
+    )
+    steps = config.steps
+    if steps is None and config.minutes is None:
+        raise OwnlmError("train: how long? give steps or minutes, such as --set train.minutes=5")
+    if steps is None:
+        assert config.minutes is not None
+        seconds = seconds_a_step(config, model, rows, precision, compact_loss=compact_loss, compiled=compiled)
+        steps = max(1, round(config.minutes * 60 * _STEPS_SHARE / seconds))
+    return Plan(
+        steps=steps,
+        rows=config.rows,
+        micro_rows=config.micro_rows,
+        context=config.context,
+        seed=config.seed,
+        threads=machine.threads,
+        device=machine.device,
+        precision=precision,
+        compile=compiled,
+        compact_loss=compact_loss,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        evaluations=config.evaluations,
+        samples=config.samples,
+        checkpoint_seconds=config.checkpoint_seconds,
+        snapshots=config.snapshots,
+    )
+
+
+def seconds_a_step(
+    config: TrainConfig, model: Decoder, rows: Rows, precision: str, *, compact_loss: bool, compiled: bool
+) -> float:
+    twin = copy.deepcopy(model).train()
+    muon = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    optimizers = Optimizers(twin, config.optimizer, muon_dtype=muon)
+    objective = make_objective(compact=compact_loss, compiled=compiled)
+    times = []
+    for step in range(_PROBE_STEPS + 1):
+        started = time.perf_counter()
+        train_step(
+            twin,
+            optimizers,
+            rows.batch(step * config.rows, config.rows),
+            objective,
+            micro_rows=config.micro_rows,
+            precision=precision,
+            clip=config.optimizer.clip,
+        )
+        times.append(time.perf_counter() - started)
+    # The first step compiles and allocates; of the others the median.
+    return sorted(times[1:])[_PROBE_STEPS // 2]

@@ -1,0 +1,74 @@
+"""A training run's folder as an artefact: begun with one recipe, finished as a model folder.
+
+While it trains it holds run.json, events.jsonl, checkpoints/ ...; when it ends the model's own files join
+them and card.json seals those, so the folder opens in transformers as any model does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ownlm.artefact import read_events, seal_folder, write_atomically
+from ownlm.artefact.card import CARD_NAME
+from ownlm.artefact.recipe import to_yaml
+from ownlm.errors import OwnlmError
+from ownlm.model import Decoder
+from ownlm.model.formats import write_decoder
+from ownlm.model.formats.huggingface import MODEL_FILES
+from ownlm.tokenizer import Tokenizer
+from ownlm.train.config import Plan
+
+RECIPE = "recipe.yaml"
+
+
+def is_finished(run: Path) -> bool:
+    return (run / CARD_NAME).is_file()
+
+
+def begin(run: Path, recipe: Any) -> None:
+    """Note the recipe in a new run's folder; in an old one refuse any other recipe."""
+    path = run / RECIPE
+    text = to_yaml(recipe)
+    if path.is_file():
+        if path.read_text(encoding="utf-8") != text:
+            raise OwnlmError(
+                f"{run} holds a run begun with another recipe ({path.name}); go on with that one by its own options, "
+                "or begin anew with another --out"
+            )
+        return
+    if run.is_dir() and any(child.name != ".lock" for child in run.iterdir()):
+        raise OwnlmError(f"{run} is not empty and holds no run; name another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+
+
+def finish(
+    run: Path,
+    kind: str,
+    model: Decoder,
+    tokenizer: Tokenizer,
+    *,
+    plan: Plan,
+    inputs: Mapping[str, str],
+    figures: Mapping[str, Any],
+) -> None:
+    """Write the model's files beside the run's record and seal them."""
+    chat = kind == "chat model"
+    end_ids = [tokenizer.im_end_id, tokenizer.end_of_text_id] if chat else [tokenizer.end_of_text_id]
+    write_decoder(run, model, eos_ids=end_ids, pad_id=tokenizer.pad_id)
+    tokenizer.save(run, chat=chat, model_max_length=model.config.max_position_embeddings)
+    names = [*MODEL_FILES, "tokenizer.json", "tokenizer_config.json", "run.json", RECIPE]
+    if chat:
+        names.append("chat_template.jinja")
+    seal_folder(run, kind, how=asdict(plan), inputs=inputs, figures={**run_figures(run), **figures}, names=names)
+
+
+def run_figures(run: Path) -> dict[str, Any]:
+    """Time and energy of the whole run, over all its interruptions, from its last step."""
+    last: dict[str, Any] = {}
+    for event in read_events(run / "events.jsonl"):
+        if event["event"] == "step":
+            last = event
+    kept = ("tokens", "seconds", "watt_hours", "energy_source", "loss")
+    return {name: last[name] for name in kept if name in last}

@@ -1,0 +1,77 @@
+"""One optimizer step: forward and backward over micro-batches, one division, clip, update.
+
+    for each micro-batch: sum of losses ──▶ gradients add up ;  count of targets adds up
+    gradients / total count ──▶ clip to a norm ──▶ finite? update : skip and say so
+
+Gradients are divided once, by the number of targets of the whole step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ownlm.model import Decoder
+from ownlm.train.batch import Batch
+from ownlm.train.loss import LossSum, token_loss
+from ownlm.train.optim import Optimizers
+
+Objective = Callable[[Decoder, Batch], LossSum]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """loss is nats a target; `updated` is False when the step was skipped: no target, or not finite."""
+
+    loss: float
+    grad_norm: float
+    targets: int
+    updated: bool
+
+
+def make_objective(*, compact: bool, compiled: bool) -> Objective:
+    """The next-token loss as one function of (model, batch)."""
+
+    def objective(model: Decoder, batch: Batch) -> LossSum:
+        return token_loss(model, batch, compact=compact)
+
+    return torch.compile(objective, dynamic=False) if compiled else objective
+
+
+def accumulate(
+    model: Decoder, batch: Batch, objective: Objective, *, micro_rows: int, precision: str
+) -> tuple[float, int]:
+    """Add the gradients of the SUM of losses over `batch` to the parameters; returns (sum, targets)."""
+    total, targets = 0.0, 0
+    for micro in batch.split(micro_rows or batch.rows):
+        low = precision == "bfloat16"
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low):
+            loss = objective(model, micro.to(model.device))
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.total.detach())
+        targets += int(loss.count)
+    return total, targets
+
+
+def train_step(
+    model: Decoder,
+    optimizers: Optimizers,
+    batch: Batch,
+    objective: Objective,
+    *,
+    micro_rows: int,
+    precision: str,
+    clip: float,
+) -> StepResult:
+    """Update `model` by one batch."""
+    total, targets = accumulate(model, batch, objective, micro_rows=micro_rows, precision=precision)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    if targets:
+        torch._foreach_div_(gradients, targets)
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+    updated = targets > 0 and norm < float("inf")
+    if updated:
+        optimizers.step()
+    optimizers.zero_grad()
+    loss = total / targets if targets else 0.0
+    return StepResult(loss=loss, grad_norm=norm, targets=targets, updated=updated)
