@@ -5,12 +5,15 @@ a test that stopped running looks like one that passes.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ANNOUNCED = "announced:"
+# Test files import tiny_models.py, which lies here.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     # Before torch is imported: each process takes its share of the cores, or they wait for one another.
@@ -28,6 +31,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{ANNOUNCED} the shared data folder is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole tiny journey to look at and to copy: corpus, tokenizer, tokens, conversations, base, chat."""
+    import tiny_journey
+
+    return tiny_journey.make(tmp_path_factory.mktemp("workshop"))
 
 
 def _note_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ownlm.artefact import verify_artefact
+from ownlm.artefact import disk_errors, verify_artefact
 from ownlm.artefact.card import CARD_NAME
 from ownlm.engine import Completion, Request, Sampling, complete, log_likelihoods, stream
 from ownlm.engine.chat_stream import ChatStream
@@ -111,11 +111,15 @@ class Model:
             raise OwnlmError(f"{target} exists already; name another folder")
         temporary = target.with_name(f".{target.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        write_decoder(temporary, self.decoder, eos_ids=list(self.end_ids), pad_id=self.tokenizer.pad_id)
         longest = self.decoder.config.max_position_embeddings
-        self.tokenizer.save(temporary, chat=self.template is not None, model_max_length=longest)
-        temporary.rename(target)
+        with disk_errors(target):
+            try:
+                temporary.mkdir(parents=True)
+                write_decoder(temporary, self.decoder, eos_ids=list(self.end_ids), pad_id=self.tokenizer.pad_id)
+                self.tokenizer.save(temporary, chat=self.template is not None, model_max_length=longest)
+                temporary.rename(target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         return target
 
     def _fitting_prompt(self, messages: list[Message], max_tokens: int) -> tuple[list[int], int]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -32,10 +33,11 @@ class TerminalNarrator(Narrator):
 
     def stage(self, number: int, title: str, why: str) -> None:
         self.console.print()
-        self.console.print(Text.assemble((f"{number}/{STAGES}  {title}", "bold"), (f"  {why}", "dim")))
+        self.console.print(Text(f"{number}/{STAGES}  {title}", style="bold"))
+        self.console.print(Text(why, style="dim"))
 
     def say(self, line: str) -> None:
-        self.console.print(Text(f"  {safe_text(line)}"))
+        self.console.print(Padding(Text(safe_text(line)), (0, 0, 0, 2)))
 
     def cut(self, lines: list[list[str]]) -> None:
         for pieces in lines:
@@ -101,7 +103,8 @@ def print_summary(console: Console, summary: dict[str, Any], run: Path) -> None:
     console.print()
     console.print("What to try next:")
     for line in summary["next"]:
-        console.print(Text(f"  {line}", no_wrap=True, overflow="ellipsis"))
+        command, _, why = line.partition("   ")
+        console.print(Text.assemble("  ", command, ("  " + why, "dim")), soft_wrap=True)
 
 
 def _percent(share: dict[str, Any]) -> str:

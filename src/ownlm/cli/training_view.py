@@ -81,13 +81,17 @@ class TrainingView:
         text.append(f"  {event['step']:>6,}  ", style="dim")
         text.append(f"{safe_text(event['prompt'])} " if self.asks else safe_text(event["prompt"]), style="bold")
         text.append(" ".join(safe_text(event["text"]).split()) if self.asks else _one_line(event["text"]))
-        text.no_wrap, text.overflow = True, "ellipsis"
         self._keep(text)
 
     def _keep(self, line: str | Text, style: str = "") -> None:
-        """Print into the scrollback, above the block."""
-        if not self._replaying:
-            self.console.print(line if isinstance(line, Text) else Text(line, style=style), soft_wrap=False)
+        """Print into the scrollback, above the block: cut at a terminal's edge, whole in a file."""
+        if self._replaying:
+            return
+        text = line if isinstance(line, Text) else Text(line, style=style)
+        if self.console.is_terminal:
+            self.console.print(text, no_wrap=True, overflow="ellipsis")
+        else:
+            self.console.print(text, soft_wrap=True)
 
     def _refresh(self, *, force: bool) -> None:
         if self._replaying:

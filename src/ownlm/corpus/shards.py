@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ownlm.artefact import Card, read_card, verify_artefact, write_artefact
+from ownlm.artefact import Card, verify_artefact, write_artefact
 from ownlm.corpus.document import read_documents
 from ownlm.errors import OwnlmError
 from ownlm.tokenizer import Tokenizer
@@ -145,7 +145,7 @@ class TokenSet:
 
     def check_tokenizer(self, tokenizer_folder: Path) -> None:
         """Refuse a tokenizer other than the one that made these tokens: the ids would mean something else."""
-        if read_card(tokenizer_folder, "tokenizer").content != self.card.inputs["tokenizer"]:
+        if verify_artefact(tokenizer_folder, "tokenizer").content != self.card.inputs["tokenizer"]:
             raise OwnlmError(
                 f"{self.folder} was made with another tokenizer than {tokenizer_folder}; tokenize the corpus again"
             )

@@ -83,7 +83,7 @@ def text_loss(
 
 def _windows(documents: Iterable[np.ndarray], context: int) -> Iterator[tuple[np.ndarray, int]]:
     """(ids, how many of the last are counted); at most context + 1 ids, of which the first is input only."""
-    stride = context // 2
+    stride = max(1, context // 2)
     for ids in documents:
         counted = 1
         while counted < len(ids):

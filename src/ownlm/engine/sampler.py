@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ownlm.errors import OwnlmError
 
+# Below this float32 would divide by 0.
+_SMALLEST_TEMPERATURE = 1e-30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -55,7 +58,8 @@ def penalise_repetition(logits_V: Tensor, seen: Tensor, penalty: float) -> Tenso
 
 def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
     """The distribution that is drawn from, float32 [V], after temperature and the three cuts."""
-    logits_V = logits_V.float() / sampling.temperature
+    # Less the largest first: a temperature near 0 then divides to -inf at worst, never to infinity.
+    logits_V = (logits_V.float() - logits_V.max()) / max(sampling.temperature, _SMALLEST_TEMPERATURE)
     if 0 < sampling.top_k < len(logits_V):
         smallest_kept = logits_V.topk(sampling.top_k).values[-1]
         logits_V = logits_V.masked_fill(logits_V < smallest_kept, -torch.inf)

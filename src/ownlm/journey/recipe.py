@@ -21,6 +21,12 @@ MOST_OVERHEAD = 0.4
 # --steps fixes the journey outright: the tuning then takes this share of the pretraining's steps.
 FINETUNE_STEPS_SHARE = 0.5
 DEFAULT_DEPTH = 4
+# The default corpus is cut to what will be read about once, the standard library first: a short run that read
+# here and there in a large corpus would see little of what it is examined on. Bytes a token are a round guess.
+BYTES_PER_TOKEN = 3.2
+LEAST_MEGABYTES, MOST_MEGABYTES = 2.0, 16.0
+# What a model of the user's own text continues, unless told.
+PROSE_WATCH = ("The ", "She said ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +52,12 @@ class QuickstartRecipe:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     chat: Path | None = None
-    conversations: int = 60_000
+    conversations: int = 32_000
     depth: int | None = None
     pretrain: TrainConfig = field(default_factory=TrainConfig)
     finetune: TrainConfig = field(default_factory=TrainConfig)
     shares: Shares = field(default_factory=Shares)
-    watch: tuple[str, ...] = ()
+    watch: tuple[str, ...] = ("Return the ", "def ")
     ask: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -90,6 +96,7 @@ class JourneyPlan:
     control_minutes: float | None
     pretrain_steps: int | None
     finetune_steps: int | None
+    text_megabytes: float
     why: str
 
 
@@ -111,7 +118,9 @@ def resolve(options: QuickstartOptions) -> QuickstartRecipe:
     if options.text is not None:
         recipe = replace(recipe, corpus=replace(recipe.corpus, text=options.text))
     if options.watch:
-        recipe = replace(recipe, watch=options.watch + recipe.watch)
+        recipe = replace(recipe, watch=options.watch)
+    elif recipe.corpus.text is not None and recipe.watch == QuickstartRecipe().watch:
+        recipe = replace(recipe, watch=PROSE_WATCH)
     return recipe
 
 
@@ -126,6 +135,7 @@ def make_journey_plan(recipe: QuickstartRecipe) -> JourneyPlan:
             control_minutes=None,
             pretrain_steps=recipe.steps,
             finetune_steps=max(1, round(recipe.steps * FINETUNE_STEPS_SHARE)),
+            text_megabytes=_megabytes(recipe.steps * recipe.pretrain.rows * recipe.pretrain.context),
             why=f"{recipe.steps} steps of pretraining, depth {depth}",
         )
     training = recipe.minutes - min(OVERHEAD_MINUTES, MOST_OVERHEAD * recipe.minutes)
@@ -136,6 +146,7 @@ def make_journey_plan(recipe: QuickstartRecipe) -> JourneyPlan:
     speed = _measured_speed(vocab, recipe.pretrain)
     flops = speed * minutes["pretrain"] * 60
     depth = recipe.depth or affordable_depth(flops=flops, vocab_size=vocab, context=context)
+    shape = ModelShape(depth=depth).config(vocab_size=vocab, context=context)
     return JourneyPlan(
         depth=depth,
         pretrain_minutes=round(minutes["pretrain"], 3),
@@ -143,11 +154,16 @@ def make_journey_plan(recipe: QuickstartRecipe) -> JourneyPlan:
         control_minutes=round(minutes["control"], 3),
         pretrain_steps=None,
         finetune_steps=None,
+        text_megabytes=_megabytes(flops / training_flops_per_token(shape, context)),
         why=(
             f"this machine trains at {speed / 1e9:.0f} GFLOP/s: {minutes['pretrain']:.1f} minutes of pretraining "
             f"feed a model of depth {depth}"
         ),
     )
+
+
+def _megabytes(tokens: float) -> float:
+    return round(min(MOST_MEGABYTES, max(LEAST_MEGABYTES, tokens * BYTES_PER_TOKEN / 1e6)), 2)
 
 
 def _measured_speed(vocab_size: int, config: TrainConfig) -> float:

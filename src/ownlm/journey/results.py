@@ -19,9 +19,12 @@ from ownlm.journey.recipe import JourneyPlan, QuickstartRecipe
 from ownlm.machine import EnergyMeter, peak_memory_bytes
 from ownlm.model import parameter_count, parameters_by_part, training_flops_per_token
 from ownlm.opened import Model, load
+from ownlm.tokenizer import cut
 
 # A base model never ends its turn: no right answer of the exam is longer than this.
 ANSWER_TOKENS = 64
+# Shown cut into tokens, when the tokenizer is made and in the report.
+CUT_SAMPLES = ("The list is unbelievably long.", "def add(a, b): return a + b", "print(2026 - 1984)")
 LIMITS = (
     "It is very small: it knows some Python by heart and little else, and it is often wrong.",
     "What it says is likely text, not checked truth. Where it answers an expression, compare with Python.",
@@ -55,6 +58,7 @@ def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Eve
             "kind": cards["tokenizer"].how["kind"],
             "vocab_size": cards["tokenizer"].figures["vocab_size"],
             "bytes_per_token": bytes_per_token(cards["tokens"].figures),
+            "cut": [[piece.text for piece in cut(chat.tokenizer, sample)] for sample in CUT_SAMPLES],
         },
         "model": {
             "parameters": parameter_count(base.decoder.config),
@@ -70,9 +74,10 @@ def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Eve
         "peak_memory_bytes": peak_memory_bytes(),
         "limits": list(LIMITS),
         "next": [
-            "ownlm quickstart --text FOLDER --out runs/mine   (your own texts)",
-            "ownlm quickstart --minutes 60 --out runs/longer   (more reading, a larger model)",
-            "ownlm generate runs/quickstart/base 'def '   (the model before it learned to chat)",
+            f"ownlm chat {run}   talk to it again",
+            f"ownlm generate {run}/base 'def '   before it learned to chat",
+            "ownlm quickstart --text FOLDER --out runs/mine   your own texts",
+            "ownlm quickstart --minutes 60 --out runs/longer   a larger model",
         ],
         "paths": {"model": "chat", "base": "base", "report": "report.html", "corpus": "corpus"},
     }

@@ -12,21 +12,21 @@ from typing import Any
 
 from ownlm.artefact import Events, folder_lock, read_card, write_atomically
 from ownlm.artefact.recipe import from_mapping, to_yaml
-from ownlm.corpus import build_corpus, corpus_reference_lines
+from ownlm.corpus import CorpusConfig, build_corpus, corpus_reference_lines
 from ownlm.corpus.conversations import ConversationsConfig, build_conversations
 from ownlm.corpus.make_tokenizer import bytes_per_token, make_tokenizer
 from ownlm.corpus.shards import write_tokens
 from ownlm.errors import OwnlmError
 from ownlm.journey.narrator import Narrator
 from ownlm.journey.recipe import JourneyPlan, QuickstartOptions, QuickstartRecipe, make_journey_plan, resolve
-from ownlm.journey.results import conclude
+from ownlm.journey.results import CUT_SAMPLES, conclude
 from ownlm.machine import EnergyMeter
 from ownlm.model import ModelShape
+from ownlm.report import model_card, write_report
 from ownlm.tokenizer import Tokenizer, cut
 from ownlm.train import FinetuneRecipe, PretrainRecipe, finetune, pretrain
 
 RECIPE, PLAN, SUMMARY = "recipe.yaml", "journey.json", "summary.json"
-CUT_SAMPLES = ("The list is unbelievably long.", "def add(a, b): return a + b", "print(2026 - 1984)")
 
 
 def quickstart(
@@ -62,7 +62,7 @@ class _Journey:
         tell, recipe = self.narrator, self.recipe
         tell.say(f"plan: {self.plan.why}")
         tell.stage(1, "Gathering text", "A language model learns from text alone: here is what this one will read.")
-        self._stage("corpus", lambda: build_corpus(self.run / "corpus", recipe.corpus, report=tell.say))
+        self._stage("corpus", lambda: build_corpus(self.run / "corpus", self._corpus_config(), report=tell.say))
         tell.say(f"corpus hash {read_card(self.run / 'corpus').content[:16]}")
 
         tell.stage(2, "Training the tokenizer", "It learns which pieces of words are frequent enough to get a number.")
@@ -89,6 +89,8 @@ class _Journey:
         tell.stage(6, "Exam and report", "Questions that it never saw, before and after.")
         summary = self._stage("exam", lambda: conclude(self.run, recipe, self.plan, self.record))
         write_atomically(self.run / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        write_atomically(self.run / "chat" / "README.md", model_card(summary))
+        write_report(self.run)
         tell.summary(summary)
 
     def _plan(self) -> JourneyPlan:
@@ -121,6 +123,12 @@ class _Journey:
         self.record.write(
             "stage", 0, name=name, minutes=round(minutes, 4), watt_hours=meter.watt_hours() if meter else 0.0
         )
+
+    def _corpus_config(self) -> CorpusConfig:
+        """The recipe's, with no more of the default text than the plan can read, prose and code half and half."""
+        corpus, half = self.recipe.corpus, self.plan.text_megabytes / 2
+        prose, code = min(corpus.prose_megabytes, half), min(corpus.code_megabytes, half)
+        return replace(corpus, prose_megabytes=prose, code_megabytes=code, seed=self.recipe.seed)
 
     def _build_conversations(self) -> Path:
         recipe = self.recipe

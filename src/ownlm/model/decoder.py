@@ -6,6 +6,7 @@
 Parameter names are Hugging Face's, so that the weights open everywhere.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -64,6 +65,12 @@ class Decoder(nn.Module):
         frequencies = rope_frequencies(config.head_dim, config.rope_theta)
         self.register_buffer("rope_frequencies", frequencies, persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Decoder":
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # Moved, but never rounded: a bfloat16 model's angles are taken in float32 too.
+        self.rope_frequencies = rope_frequencies(self.config.head_dim, self.config.rope_theta).to(self.device)
+        return self
+
     def forward(
         self,
         tokens_BT: Tensor,
@@ -97,7 +104,7 @@ class Decoder(nn.Module):
             mask_BxTS = packed_mask(documents_BT)
         if positions_BT is None:
             positions_BT = torch.arange(count, device=tokens_BT.device).unsqueeze(0)
-        rope = rope_angles(positions_BT, cast(Tensor, self.rope_frequencies))
+        rope = rope_angles(positions_BT, self.rope_frequencies)
         x_BTE = self.model.embed_tokens(tokens_BT)
         for block in self.model.layers:
             x_BTE = block(x_BTE, rope, mask_BxTS, cache)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ownlm.artefact import verify_artefact, write_artefact
 from ownlm.errors import DamagedError
 from ownlm.model import Decoder
-from ownlm.model.formats.huggingface import load_weights, save_weights
+from ownlm.model.formats.huggingface import load_weights, save_tensors, save_weights
 from ownlm.train.optim import Optimizers
 
 KEPT = 2
@@ -31,10 +31,11 @@ def save_checkpoint(run: Path, step: int, model: Decoder, optimizers: Optimizers
         tensors, plain = _flatten(optimizers.state_dict())
         with write_artefact(folder, "checkpoint", how={"step": step}) as draft:
             save_weights(draft.path / "model.safetensors", model)
-            save_file(tensors, draft.path / "optimizer.safetensors")
+            save_tensors(draft.path / "optimizer.safetensors", tensors)
             state = {"step": step, "optimizer": plain, "torch_rng": torch.get_rng_state().tolist(), **state}
             (draft.path / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    for old in checkpoints(run)[:-KEPT]:
+    # The run's lock is held: a draft that is left is one of a process that was killed.
+    for old in [*checkpoints(run)[:-KEPT], *(run / "checkpoints").glob(".step-*.draft")]:
         shutil.rmtree(old)
 
 

@@ -34,8 +34,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps is not None and self.minutes is not None:
             raise OwnlmError("train: give steps or minutes, not both")
-        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
-            raise OwnlmError("train: steps and minutes must be more than 0")
+        for length in (self.steps, self.minutes):
+            if length is not None and not 0 < length < float("inf"):
+                raise OwnlmError("train: steps and minutes must be more than 0")
+        if self.micro_rows < 0:
+            raise OwnlmError(f"train: micro_rows must be 0 (all rows at once) or more, got {self.micro_rows}")
         for name in ("rows", "context"):
             if getattr(self, name) < 1:
                 raise OwnlmError(f"train: {name} must be at least 1, got {getattr(self, name)}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ownlm.artefact import folder_lock, read_card
+from ownlm.artefact import folder_lock, verify_artefact
 from ownlm.engine import Request, Sampling, complete
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
@@ -50,6 +50,8 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         run_folder.begin(run, recipe)
         if run_folder.is_finished(run):
             return run
+        conversations = verify_artefact(data, "conversations")
+        inputs = {"base": verify_artefact(base).content, "conversations": conversations.content}
         model = read_decoder(base, device=best_device())
         if recipe.from_scratch:
             initialise(model, recipe.train.seed)
@@ -72,7 +74,6 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         )
         train(run, plan, model, rows, looks)
         model.eval()
-        inputs = {"base": read_card(base).content, "conversations": read_card(data, "conversations").content}
         figures = {"conversations": asdict(counts), **looks_facts(looks, model)}
         run_folder.finish(run, "chat model", model, tokenizer, plan=plan, inputs=inputs, figures=figures)
     return run

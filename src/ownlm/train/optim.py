@@ -43,6 +43,14 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.matrix_optimizer not in ("muon", "adamw"):
             raise OwnlmError(f"matrix_optimizer is muon or adamw, got {self.matrix_optimizer!r}")
+        for name, value in vars(self).items():
+            if name != "matrix_optimizer" and not 0 <= value < float("inf"):
+                raise OwnlmError(f"{name} must be 0 or more, got {value}")
+        for name in ("momentum", "beta1", "beta2"):
+            if getattr(self, name) >= 1:
+                raise OwnlmError(f"{name} must be below 1, got {getattr(self, name)}")
+        if self.clip == 0:
+            raise OwnlmError("clip must be above 0, or no step changes anything")
 
 
 def orthogonalise(matrices_NRC: Tensor, dtype: torch.dtype) -> Tensor:

@@ -58,7 +58,8 @@ def finish(
     end_ids = [tokenizer.im_end_id, tokenizer.end_of_text_id] if chat else [tokenizer.end_of_text_id]
     write_decoder(run, model, eos_ids=end_ids, pad_id=tokenizer.pad_id)
     tokenizer.save(run, chat=chat, model_max_length=model.config.max_position_embeddings)
-    names = [*MODEL_FILES, "tokenizer.json", "tokenizer_config.json", "run.json", RECIPE]
+    write_atomically(run / "README.md", f"# A {kind} made with ownlm\n\ncard.json says from what and how.\n")
+    names = [*MODEL_FILES, "tokenizer.json", "tokenizer_config.json", "README.md", "run.json", RECIPE]
     if chat:
         names.append("chat_template.jinja")
     seal_folder(run, kind, how=asdict(plan), inputs=inputs, figures={**run_figures(run), **figures}, names=names)

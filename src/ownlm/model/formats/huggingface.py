@@ -38,6 +38,11 @@ def save_weights(path: Path, model: Decoder, dtype: torch.dtype | None = None) -
         for name, tensor in model.state_dict().items()
         if not (model.config.tie_word_embeddings and name == "lm_head.weight")
     }
+    save_tensors(path, tensors)
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """A safetensors file, whole or not there; a full disk is one line."""
     temporary = path.with_name(f".{path.name}.tmp")
     with disk_errors(path):
         try:

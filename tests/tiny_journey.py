@@ -1,0 +1,73 @@
+"""Corpus to chat model in a second or two, by the stages themselves."""
+
+from pathlib import Path
+from typing import Any
+
+from tiny_models import make_conversations, make_corpus
+
+from ownlm.corpus.make_tokenizer import TokenizerConfig, make_tokenizer
+from ownlm.corpus.shards import write_tokens
+from ownlm.model import ModelShape
+from ownlm.train import FinetuneRecipe, PretrainRecipe, TrainConfig, finetune, pretrain
+from ownlm.train.optim import OptimizerConfig
+
+SHAPE = ModelShape(
+    depth=2, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=96
+)
+QUESTIONS = [
+    ("What does len do?", "It returns the number of items."),
+    ("Who are you?", "A small model."),
+    ("What is 3 + 4?", "It is 7."),
+]
+
+
+def train_config(**changes: Any) -> TrainConfig:
+    fields: dict[str, Any] = {
+        "steps": 4,
+        "rows": 4,
+        "context": 64,
+        "precision": "float32",
+        "compile": "never",
+        "evaluations": 1,
+        "samples": 1,
+        "snapshots": 2,
+    }
+    return TrainConfig(**(fields | changes))
+
+
+def base_recipe(folder: Path, out: Path, **changes: Any) -> PretrainRecipe:
+    fields: dict[str, Any] = {
+        "tokens": str(folder / "tokens"),
+        "tokenizer": str(folder / "tokenizer"),
+        "out": str(out),
+        "model": SHAPE,
+        "train": train_config(),
+        "watch": ("The cat",),
+        "sample_tokens": 4,
+    }
+    return PretrainRecipe(**(fields | changes))
+
+
+def chat_recipe(folder: Path, out: Path, **changes: Any) -> FinetuneRecipe:
+    fields: dict[str, Any] = {
+        "model": str(folder / "base"),
+        "conversations": str(folder / "conversations"),
+        "out": str(out),
+        # Enough to know three answers by heart.
+        "train": train_config(
+            steps=60, rows=2, optimizer=OptimizerConfig(matrix_learning_rate=0.02, learning_rate=0.01)
+        ),
+        "ask": ("Who are you?",),
+        "answer_tokens": 4,
+    }
+    return FinetuneRecipe(**(fields | changes))
+
+
+def make(folder: Path) -> Path:
+    make_corpus(folder / "corpus")
+    make_tokenizer(folder / "corpus", folder / "tokenizer", TokenizerConfig(vocab_size=400))
+    write_tokens(folder / "corpus", folder / "tokenizer", folder / "tokens")
+    make_conversations(folder / "conversations", QUESTIONS)
+    pretrain(base_recipe(folder, folder / "base"))
+    finetune(chat_recipe(folder, folder / "chat"))
+    return folder
