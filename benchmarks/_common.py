@@ -25,14 +25,14 @@ from ownlm.machine import Probe, probe
 Target = tuple[str, float]
 _MEETS: dict[str, Callable[[float, float], bool]] = {">=": lambda x, y: x >= y, "<=": lambda x, y: x <= y}
 NOT_RUN_BFLOAT16 = "not run: bfloat16 is emulated here"
-# Text with few repetitions and no generated tables: packages of prose and code in about equal parts.
+# What repeats itself or was generated.
 _LEFT_OUT = ("test", "idlelib", "lib2to3", "site-packages", "__pycache__", "encodings", "pydoc_data")
 
 
 def parser(description: str) -> argparse.ArgumentParser:
     """Options that all benchmarks take."""
     options = argparse.ArgumentParser(description=description.strip().splitlines()[0])
-    options.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs: figures mean nothing")
+    options.add_argument("--quick", action="store_true", help="a few seconds: to see that it runs, not for figures")
     options.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
     return options
 
@@ -49,7 +49,7 @@ def has_fast_bfloat16(machine: Probe) -> bool:
 
 
 def python_text(most_bytes: int) -> list[str]:
-    """The standard library's modules, largest first within each name's order: real text that is always there."""
+    """The standard library's modules in order of their paths: real text that is always there."""
     root = Path(sysconfig.get_paths()["stdlib"])
     texts, size = [], 0
     for path in sorted(root.rglob("*.py")):

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from tiny_models import make_conversations, make_corpus
-
 from ownlm.corpus.make_tokenizer import TokenizerConfig, make_tokenizer
 from ownlm.corpus.shards import write_tokens
 from ownlm.model import ModelShape
 from ownlm.train import FinetuneRecipe, PretrainRecipe, TrainConfig, finetune, pretrain
 from ownlm.train.optim import OptimizerConfig
+from tiny_models import make_conversations, make_corpus
 
 SHAPE = ModelShape(
     depth=2, hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=96

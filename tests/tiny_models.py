@@ -22,7 +22,28 @@ from ownlm.train.schedule import ScheduleConfig
 # Models this small only wait for a second thread.
 torch.set_num_threads(1)
 
-WORDS = "the cat sat on a mat and saw how seven small dogs ran to their old red house in rain".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "saw",
+    "how",
+    "seven",
+    "small",
+    "dogs",
+    "ran",
+    "to",
+    "their",
+    "old",
+    "red",
+    "house",
+    "in",
+    "rain",
+]
 ADAMW = OptimizerConfig(matrix_optimizer="adamw", learning_rate=3e-3, embedding_learning_rate=3e-3, eps=1e-8)
 
 
@@ -63,7 +84,9 @@ def random_ids(count: int, *, seed: int = 0, vocab: int | None = None) -> list[i
 
 
 def random_documents(lengths: list[int], *, seed: int = 0, vocab: int | None = None) -> TokenDocuments:
-    return TokenDocuments.of([random_ids(length, seed=seed * 1000 + n, vocab=vocab) for n, length in enumerate(lengths)])
+    return TokenDocuments.of(
+        [random_ids(length, seed=seed * 1000 + n, vocab=vocab) for n, length in enumerate(lengths)]
+    )
 
 
 def tiny_plan(**changes: Any) -> Plan:

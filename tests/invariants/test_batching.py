@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from tiny_models import ADAMW, random_decoder, random_documents, random_ids, token_loss_of
 
 from ownlm.model import Decoder
 from ownlm.train.batch import IGNORE, Batch
@@ -15,6 +14,7 @@ from ownlm.train.loss import token_loss
 from ownlm.train.optim import OptimizerConfig, Optimizers
 from ownlm.train.pack import DocumentRows, next_token_batch
 from ownlm.train.step import accumulate, make_objective, train_step
+from tiny_models import ADAMW, random_decoder, random_documents, random_ids, token_loss_of
 
 VOCAB, CONTEXT = 64, 24
 LENGTHS = [3, 40, 11, 7, 2, 30, 5, 9, 21, 16, 8, 60]

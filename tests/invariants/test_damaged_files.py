@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_journey import QUESTIONS, base_recipe, chat_recipe, train_config
-from tiny_models import flip_bit, make_conversations, make_corpus, random_decoder, random_documents, tiny_plan
 
 from ownlm.artefact import verify_artefact
 from ownlm.corpus.make_tokenizer import TokenizerConfig, make_tokenizer
@@ -19,9 +17,14 @@ from ownlm.train import finetune, pretrain
 from ownlm.train.checkpoint import checkpoints
 from ownlm.train.loop import Looks, Stopped, train
 from ownlm.train.pack import DocumentRows
+from tiny_journey import QUESTIONS, base_recipe, chat_recipe, train_config
+from tiny_models import flip_bit, make_conversations, make_corpus, random_decoder, random_documents, tiny_plan
 
 ROUTES: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "corpus, tokenizer": ("corpus/documents.parquet", lambda w: make_tokenizer(w / "corpus", w / "x", TokenizerConfig())),
+    "corpus, tokenizer": (
+        "corpus/documents.parquet",
+        lambda w: make_tokenizer(w / "corpus", w / "x", TokenizerConfig()),
+    ),
     "corpus, tokens": ("corpus/documents.parquet", lambda w: write_tokens(w / "corpus", w / "tokenizer", w / "x")),
     "tokenizer, tokens": ("tokenizer/tokenizer.json", lambda w: write_tokens(w / "corpus", w / "tokenizer", w / "x")),
     "tokenizer, pretrain": ("tokenizer/tokenizer.json", lambda w: pretrain(base_recipe(w, w / "x"))),
@@ -63,7 +66,7 @@ def test_a_flipped_bit_is_refused(workshop: Path, tmp_path: Path, route: str) ->
         work(tmp_path / "w")
     one_line(refused.value, name)
     left = tmp_path / "w" / "x"
-    assert not left.exists() or not (left / "card.json").exists() and not (left / "events.jsonl").exists()
+    assert not left.exists() or (not (left / "card.json").exists() and not (left / "events.jsonl").exists())
 
 
 @pytest.mark.parametrize("route", ["tokens", "base, finetune", "load, model.safetensors"])
@@ -71,7 +74,7 @@ def test_a_missing_file_is_refused(workshop: Path, tmp_path: Path, route: str) -
     name, work = ROUTES[route]
     shutil.copytree(workshop, tmp_path / "w")
     (tmp_path / "w" / name).unlink()
-    with pytest.raises(DamagedError, match="is missing") as refused:
+    with pytest.raises(DamagedError, match=r"is missing") as refused:
         work(tmp_path / "w")
     one_line(refused.value, name)
 
@@ -93,7 +96,7 @@ def test_every_byte_of_a_card_matters_or_is_free_text(workshop: Path, tmp_path: 
 def test_tokens_of_another_tokenizer_are_refused(workshop: Path, tmp_path: Path) -> None:
     make_tokenizer(workshop / "corpus", tmp_path / "other", TokenizerConfig(vocab_size=300))
     recipe = base_recipe(workshop, tmp_path / "x", tokenizer=str(tmp_path / "other"))
-    with pytest.raises(OwnlmError, match="made with another tokenizer than .*tokenize the corpus again"):
+    with pytest.raises(OwnlmError, match=r"made with another tokenizer than .*tokenize the corpus again"):
         pretrain(recipe)
 
 
@@ -107,9 +110,7 @@ def stopped_run(folder: Path) -> None:
             (folder / "control").write_text("stop")
 
     with pytest.raises(Stopped):
-        train(
-            folder, tiny_plan(checkpoint_seconds=0.0), random_decoder(vocab_size=64), rows(), Looks(watch=watch)
-        )
+        train(folder, tiny_plan(checkpoint_seconds=0.0), random_decoder(vocab_size=64), rows(), Looks(watch=watch))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
@@ -133,7 +134,7 @@ def test_a_run_begun_with_another_recipe_is_refused(workshop: Path, tmp_path: Pa
     shutil.copytree(workshop, tmp_path / "w")
     hashes = {path: path.read_bytes() for path in (tmp_path / "w" / "base").rglob("*") if path.is_file()}
     recipe = base_recipe(workshop, tmp_path / "w" / "base", train=train_config(steps=9))
-    with pytest.raises(OwnlmError, match="begun with another recipe.*begin anew"):
+    with pytest.raises(OwnlmError, match=r"begun with another recipe.*begin anew"):
         pretrain(recipe)
     assert {path: path.read_bytes() for path in (tmp_path / "w" / "base").rglob("*") if path.is_file()} == hashes
 
@@ -147,7 +148,7 @@ def test_a_finished_run_is_not_done_again(workshop: Path) -> None:
 
 def test_a_folder_that_holds_something_else_is_refused(workshop: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(OwnlmError, match="is not empty and holds no run"):
+    with pytest.raises(OwnlmError, match=r"is not empty and holds no run"):
         pretrain(base_recipe(workshop, tmp_path))
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
@@ -178,7 +179,7 @@ STAGES: dict[str, tuple[int, Callable[[Path, Path], object]]] = {
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_disk_that_fills_is_one_line_and_leaves_nothing(workshop: Path, tmp_path: Path, stage: str) -> None:
     limit, work = STAGES[stage]
-    with full_disk(limit), pytest.raises(OwnlmError, match="cannot write .*free some space") as refused:
+    with full_disk(limit), pytest.raises(OwnlmError, match=r"cannot write .*free some space") as refused:
         work(workshop, tmp_path / "out")
     assert "\n" not in str(refused.value) and str(tmp_path) in str(refused.value)
     assert list(tmp_path.iterdir()) == []
@@ -198,7 +199,7 @@ def test_a_disk_that_fills_in_training_loses_nothing(workshop: Path, tmp_path: P
     out = tmp_path / "out"
     snapshots = 1 if limit == 100_000 else 0
     recipe = base_recipe(workshop, out, train=train_config(checkpoint_seconds=0.0, snapshots=snapshots))
-    with full_disk(limit), pytest.raises(OwnlmError, match="cannot write .*free some space") as refused:
+    with full_disk(limit), pytest.raises(OwnlmError, match=r"cannot write .*free some space") as refused:
         pretrain(recipe)
     assert "\n" not in str(refused.value) and str(out) in str(refused.value)
     assert [path for path in tmp_path.rglob(".*") if path.name != ".lock"] == []

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_journey import QUESTIONS
-from tiny_models import tiny_tokenizer
 
 from ownlm.artefact import read_events
 from ownlm.corpus.shards import TokenSet
@@ -14,6 +12,8 @@ from ownlm.tokenizer import ChatTemplate
 from ownlm.train.batch import IGNORE
 from ownlm.train.conversations import ConversationRows, render_examples
 from ownlm.train.pack import DocumentRows
+from tiny_journey import QUESTIONS
+from tiny_models import tiny_tokenizer
 
 
 def messages(question: str, answer: str) -> list[dict[str, str]]:
@@ -87,9 +87,7 @@ def test_padding_and_other_conversations_are_no_targets() -> None:
 
 def test_a_long_conversation_keeps_its_end() -> None:
     tokenizer = tiny_tokenizer()
-    examples, counts = render_examples(
-        [messages("word " * 40, "Yes.")], ChatTemplate(tokenizer), context=16
-    )
+    examples, counts = render_examples([messages("word " * 40, "Yes.")], ChatTemplate(tokenizer), context=16)
     assert counts.shortened == 1 and len(examples[0].ids) == 17
     kept = examples[0].ids[examples[0].trained].tolist()
     assert kept == [*tokenizer.encode("Yes."), tokenizer.im_end_id]

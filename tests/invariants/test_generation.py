@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_models import random_decoder, random_ids, tiny_tokenizer
 
 from ownlm.engine import Request, Sampling, complete, stream
 from ownlm.model import Decoder, KeyValueCache
 from ownlm.tokenizer import Tokenizer
+from tiny_models import random_decoder, random_ids, tiny_tokenizer
 
 ENDS: list[int] = []
 

@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_models import random_decoder, random_documents, tiny_plan
 
 from ownlm.artefact import read_events
 from ownlm.errors import OwnlmError
@@ -23,6 +23,7 @@ from ownlm.train.config import Plan
 from ownlm.train.loop import Looks, Stopped, train
 from ownlm.train.pack import DocumentRows
 from ownlm.train.schedule import rate_factor
+from tiny_models import random_decoder, random_documents, tiny_plan
 
 STEPS = 6
 # Fewer rows in an epoch than the run reads: a cut falls into a second and third order of the documents too.
@@ -113,14 +114,14 @@ def test_crashed_in_a_step_and_gone_on(uninterrupted: tuple[str, Any], tmp_path:
 
 
 def test_stopped_at_every_step_in_one_run(uninterrupted: tuple[str, Any], tmp_path: Path) -> None:
-    def stop(event: dict[str, Any]) -> None:
-        if event["event"] == "step" and event["step"] > before and event["step"] < STEPS:
+    def stop_after(step: int, event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == step:
             (tmp_path / "control").write_text("stop")
 
-    for before in range(STEPS - 1):
+    for step in range(1, STEPS):
         with pytest.raises(Stopped):
-            run(tmp_path, tiny_plan(), Looks(watch=stop))
-    before = STEPS
+            run(tmp_path, tiny_plan(), Looks(watch=partial(stop_after, step)))
+        assert steps_of(tmp_path)[-1]["step"] == step
     assert run(tmp_path, tiny_plan()) == uninterrupted[0]
     assert facts(tmp_path) == uninterrupted[1]
 
@@ -220,7 +221,7 @@ def test_a_run_that_only_skips_ends_with_one_line(tmp_path: Path) -> None:
     model = fresh()
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(OwnlmError, match="loss or gradient is not finite.*lower the learning rates"):
+    with pytest.raises(OwnlmError, match=r"loss or gradient is not finite.*lower the learning rates"):
         train(tmp_path, tiny_plan(steps=40), model, rows(), Looks())
     assert len([e for e in read_events(tmp_path / "events.jsonl") if e["event"] == "skip"]) == 20
     assert checkpoints(tmp_path) == []

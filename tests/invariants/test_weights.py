@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import random_decoder, random_documents, tiny_config, tiny_tokenizer
 
 from ownlm.engine.perplexity import text_loss
 from ownlm.errors import DamagedError, OwnlmError
@@ -16,6 +15,7 @@ from ownlm.opened import load
 from ownlm.train.conversations import ConversationRows, Example
 from ownlm.train.finetune import answer_questions, validate
 from ownlm.train.pretrain import continue_prompts, token_sizes
+from tiny_models import random_decoder, random_documents, tiny_config, tiny_tokenizer
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -129,9 +129,8 @@ def test_angles_stay_exact_in_a_bfloat16_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_looks_put_the_mode_back(workshop: Path, training: bool) -> None:
-    from tiny_journey import base_recipe, chat_recipe
-
     from ownlm.tokenizer import ChatTemplate
+    from tiny_journey import base_recipe, chat_recipe
 
     model = random_decoder().train(training)
     tokenizer = tiny_tokenizer()

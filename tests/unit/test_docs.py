@@ -18,7 +18,9 @@ from ownlm.corpus.make_tokenizer import TokenizerConfig
 from ownlm.journey.recipe import QuickstartRecipe, Shares, default_recipe
 from ownlm.model import ModelShape
 from ownlm.train import FinetuneRecipe, PretrainRecipe
-from ownlm.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from ownlm.train.config import TrainConfig
+from ownlm.train.optim import OptimizerConfig
+from ownlm.train.schedule import ScheduleConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "ownlm"

@@ -97,6 +97,6 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
 
 
 def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(OwnlmError, match="'temprature'.*temperature"):
+    with pytest.raises(OwnlmError, match=r"'temprature'.*temperature"):
         make_sampling({"temprature": 1})
     assert make_sampling({"stop": "end"}).stop == ("end",)

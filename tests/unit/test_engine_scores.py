@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_models import random_decoder, random_documents, random_ids, tiny_tokenizer
 
 from ownlm.engine import log_likelihoods
 from ownlm.engine.perplexity import _windows, text_loss
 from ownlm.model import Decoder
 from ownlm.train.pretrain import token_sizes
+from tiny_models import random_decoder, random_documents, random_ids, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny_models import random_decoder, tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder, DecoderConfig, ModelShape, affordable_depth, parameter_count, parameters_by_part
 from ownlm.model import training_flops_per_token as flops_per_token
+from tiny_models import random_decoder, tiny_config
 
 
 @pytest.mark.parametrize("tied", [True, False, None])
@@ -29,9 +29,8 @@ def test_shapes_follow_from_depth(depth: int) -> None:
     config = ModelShape(depth=depth).config(vocab_size=4096, context=256)
     assert config.hidden_size == -(-32 * depth // 64) * 64
     assert config.num_attention_heads * 64 == config.hidden_size and config.head_dim == 64
-    assert config.num_key_value_heads == config.num_attention_heads // (2 if config.num_attention_heads >= 8 else 1) or (
-        config.num_attention_heads % 2
-    )
+    heads = config.num_attention_heads
+    assert config.num_key_value_heads == (heads // 2 if heads >= 8 and heads % 2 == 0 else heads)
     assert config.tie_word_embeddings is (depth <= 16)
 
 

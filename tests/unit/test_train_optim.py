@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_models import random_decoder
 from torch import nn
 
 from ownlm.errors import OwnlmError
 from ownlm.train.optim import Muon, OptimizerConfig, Optimizers, orthogonalise, partition
+from tiny_models import random_decoder
 
 SHAPES = [(16, 16), (48, 16), (16, 48), (33, 7), (64, 32), (16, 16), (48, 16)]
 
@@ -17,10 +17,10 @@ def parameters() -> list[nn.Parameter]:
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 1e-6), (torch.float32, 1.5e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 1e-6), (torch.float32, 0.1)])
 def test_the_update_is_torchs(dtype: torch.dtype, tolerance: float, decay: float) -> None:
-    """torch's works in bfloat16: ours in bfloat16 gives it but for the batched product's last bits; in float32
-    it differs by the rounding of torch's, a few thousandths of an update of size 0.02 to 0.05 a weight."""
+    """torch's works in bfloat16: in bfloat16 too ours gives it but for last bits; in float32 it differs by the
+    rounding of torch's. The tolerance is a share of the learning rate, and grows by the step."""
     ours, theirs = parameters(), parameters()
     rate = 0.05
     mine = Muon(ours, lr=rate, momentum=0.9, weight_decay=decay, dtype=dtype)
@@ -33,14 +33,14 @@ def test_the_update_is_torchs(dtype: torch.dtype, tolerance: float, decay: float
         mine.step()
         oracle.step()
         for one, other in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(one, other, rtol=0, atol=tolerance * rate * (step + 1) * 2)
+            torch.testing.assert_close(one, other, rtol=0, atol=tolerance * rate * (step + 1))
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 30, 6), (2, 6, 30)])
 def test_singular_values_come_near_one(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalise(matrices, torch.float32))
-    assert 0.3 < values.min() and values.max() < 1.4
+    assert values.min() > 0.3 and values.max() < 1.4
 
 
 def test_a_zero_gradient_moves_nothing_and_none_is_passed_over() -> None:

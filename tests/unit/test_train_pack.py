@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import random_documents
 
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.train.batch import IGNORE
 from ownlm.train.conversations import pack, read_conversations, render_examples
 from ownlm.train.pack import DocumentRows, restarted_positions
+from tiny_models import random_documents
 
 LENGTHS = [9, 20, 5, 31, 14, 1, 2]
 
@@ -86,9 +86,8 @@ def test_a_line_that_is_no_conversation_is_named(tmp_path: object, line: str) ->
 
 
 def test_conversations_without_an_answer_are_refused() -> None:
-    from tiny_models import tiny_tokenizer
-
     from ownlm.tokenizer import ChatTemplate
+    from tiny_models import tiny_tokenizer
 
     with pytest.raises(OwnlmError, match="no conversation has an assistant's turn"):
         render_examples([[{"role": "user", "content": "Hi"}]], ChatTemplate(tiny_tokenizer()), context=32)

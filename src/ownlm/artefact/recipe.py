@@ -26,7 +26,11 @@ def read_recipe(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     """The recipe at `path` as a `kind`, after `overrides` ("a.b=value")."""
     if not path.is_file():
         raise OwnlmError(f"no such recipe: {path}; `ownlm quickstart --show-recipe` prints one to begin with")
-    return parse_recipe(path.read_text(encoding="utf-8"), kind, overrides, name=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise OwnlmError(f"{path} is no UTF-8 text; name a recipe, a file of `key: value` lines") from None
+    return parse_recipe(text, kind, overrides, name=str(path))
 
 
 def parse_recipe(text: str, kind: type[T], overrides: Sequence[str] = (), *, name: str = "recipe") -> T:
@@ -49,7 +53,10 @@ def from_mapping(kind: type[T], tree: Mapping[str, Any], name: str) -> T:
     _refuse_unknown(tree, kind, name, ())
     try:
         # As JSON, strict mode takes a list for a tuple and a text for a path, and nothing else.
-        return pydantic.TypeAdapter(kind).validate_json(json.dumps(_plain(tree)), strict=True)
+        return pydantic.TypeAdapter(kind).validate_json(json.dumps(_plain(tree), default=str), strict=True)
+    except OwnlmError as error:
+        # A dataclass's own check of its values; it knows no file.
+        raise OwnlmError(f"{name}: {error}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = tuple(str(part) for part in first["loc"])

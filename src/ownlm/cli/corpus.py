@@ -63,7 +63,8 @@ def show(corpus: Path, *, json: Annotated[bool, Parameter(negative="")] = False)
 
     from ownlm.cli.screen_text import safe_text
 
-    console = Console(highlight=False)
+    # Into a file or pipe nothing is cut.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     for name, rows in tables.items():
         if not rows:
             continue

@@ -24,7 +24,7 @@ def generate(
 ) -> int:
     """Continue PROMPT, a text as it might stand in what the model has read; "-" reads it from stdin.
 
-    Example: ownlm generate runs/quickstart/base "def " --temperature 0
+    Example: ownlm generate runs/quickstart/base "def" --temperature 0
 
     Parameters
     ----------

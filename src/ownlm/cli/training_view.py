@@ -32,7 +32,7 @@ class TrainingView:
         self.last: dict[str, Any] = {}
         self.validations: list[float] = []
         self.lines: dict[str, float] = {}
-        self._printed_at = 0.0
+        self._printed_at, self._printed_step = 0.0, 0
         self._replaying = False
 
     def hear(self, event: dict[str, Any]) -> None:
@@ -106,10 +106,11 @@ class TrainingView:
 
     def _plain_line(self, *, force: bool) -> None:
         now = time.monotonic()
-        done = self.last.get("step") == self.steps
-        if not self.last or not (force or done or now - self._printed_at >= _PLAIN_SECONDS):
+        step = self.last.get("step", 0)
+        due = force or step == self.steps or now - self._printed_at >= _PLAIN_SECONDS
+        if not due or step == self._printed_step:
             return
-        self._printed_at = now
+        self._printed_at, self._printed_step = now, step
         self.console.print(
             f"step={self.last['step']}/{self.steps} loss={self.loss:.3f} tokens_per_second={self.rate:.0f} "
             f"left={clock(self._seconds_left())} watt_hours={self.last['watt_hours']:.2f} "

@@ -18,7 +18,7 @@ def watched(work: Callable[[Callable[[dict[str, Any]], None]], Path], stream: Te
         folder = work(view.hear)
     except Stopped:
         view.close()
-        console.print("stopped and saved; the same command goes on from here")
+        console.print("stopped and saved; the same command, with the same --set values, goes on from here")
         return 130
     finally:
         view.close()

@@ -72,6 +72,8 @@ def stream(
             raise OwnlmError("the prompt is empty; give at least one token to go on from")
         if len(request.prompt) >= limit:
             raise OwnlmError(f"the prompt has {len(request.prompt)} tokens, the model's context is {limit}; shorten it")
+    # A model may end its text, but never write a special token that only the template puts.
+    never = torch.tensor(sorted(set(tokenizer.special.values()) - set(end_ids)))
     rows = [_Row(index, request, tokenizer, frozenset(end_ids)) for index, request in enumerate(requests)]
     prompts = [request.prompt for request in requests]
     longest = max(map(len, prompts))
@@ -85,7 +87,7 @@ def stream(
     while True:
         # Only the last position's logits are wanted, and never those of ids that no text has.
         hidden_BE = model.hidden(tokens_BT, cache=cache)[:, -1]
-        logits_BV = model.head(hidden_BE)[:, : tokenizer.vocab_size].cpu()
+        logits_BV = model.head(hidden_BE)[:, : tokenizer.vocab_size].cpu().index_fill(1, never, -torch.inf)
         going: list[int] = []
         drawn: list[int] = []
         for place, row in enumerate(rows):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ownlm.artefact.recipe import parse_recipe, read_recipe
 from ownlm.corpus import CorpusConfig
+from ownlm.corpus.conversations import ConversationsConfig
 from ownlm.corpus.make_tokenizer import TokenizerConfig
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder, ModelShape, affordable_depth, initialise, training_flops_per_token
@@ -26,7 +27,7 @@ DEFAULT_DEPTH = 4
 BYTES_PER_TOKEN = 3.2
 LEAST_MEGABYTES, MOST_MEGABYTES = 2.0, 16.0
 # What a model of the user's own text continues, unless told.
-PROSE_WATCH = ("The ", "She said ")
+PROSE_WATCH = ("The", "She said")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +53,12 @@ class QuickstartRecipe:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     chat: Path | None = None
-    conversations: int = 32_000
+    conversations: int = ConversationsConfig.conversations
     depth: int | None = None
     pretrain: TrainConfig = field(default_factory=TrainConfig)
     finetune: TrainConfig = field(default_factory=TrainConfig)
     shares: Shares = field(default_factory=Shares)
-    watch: tuple[str, ...] = ("Return the ", "def ")
+    watch: tuple[str, ...] = ("Return the", "def")
     ask: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -65,6 +66,13 @@ class QuickstartRecipe:
             raise OwnlmError(f"minutes must be more than 0, got {self.minutes}")
         if self.steps is not None and self.steps < 1:
             raise OwnlmError(f"steps must be at least 1, got {self.steps}")
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            if stage.steps is not None or stage.minutes is not None:
+                raise OwnlmError(f"{name}: how long is said for the whole journey: set minutes or steps at the top")
+            if stage.seed:
+                raise OwnlmError(f"{name}: one seed decides the whole journey: set it at the top")
+        if self.corpus.seed:
+            raise OwnlmError("corpus: one seed decides the whole journey: set it at the top")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ In:  the finished stages in a quickstart's folder. Out: the dictionary of summar
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from math import exp, log
+from math import exp, log, log2
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ownlm.machine import EnergyMeter, peak_memory_bytes
 from ownlm.model import parameter_count, parameters_by_part, training_flops_per_token
 from ownlm.opened import Model, load
 from ownlm.tokenizer import cut
+from ownlm.train.pretrain import APART
 
 # A base model never ends its turn: no right answer of the exam is longer than this.
 ANSWER_TOKENS = 64
@@ -75,7 +76,7 @@ def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Eve
         "limits": list(LIMITS),
         "next": [
             f"ownlm chat {run}   talk to it again",
-            f"ownlm generate {run}/base 'def '   before it learned to chat",
+            f"ownlm generate {run}/base def   before it learned to chat",
             "ownlm quickstart --text FOLDER --out runs/mine   your own texts",
             "ownlm quickstart --minutes 60 --out runs/longer   a larger model",
         ],
@@ -129,12 +130,12 @@ def _training_figures(
     run: Path, base: Model, cards: dict[str, Card], trainings: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     events = list(read_events(run / "base" / "events.jsonl"))
-    first = next(event for event in events if event["event"] == "validation")
     start = next(event for event in events if event["event"] == "start")
     steps = [event for event in events if event["event"] == "step"]
     figures = cards["base"].figures
     tokens = figures["tokens"]
     bytes_a_word = _bytes_a_word(run / "corpus")
+    before = _bits_knowing_nothing(base, cards["tokens"])
     per_token = start["flops_per_token"]
     return {
         "tokens": tokens,
@@ -144,17 +145,24 @@ def _training_figures(
         "precision": cards["base"].how["precision"],
         "reference_lines": start["reference_lines"],
         "bits_per_byte": {
-            "before": first["bits_per_byte"],
+            "before": before,
             "after": figures["bits_per_byte"],
             "slices": {name: facts["bits_per_byte"] for name, facts in figures["slices"].items()},
         },
         "perplexity_per_word": {
-            "before": _perplexity(first["bits_per_byte"], bytes_a_word),
+            "before": _perplexity(before, bytes_a_word),
             "after": _perplexity(figures["bits_per_byte"], bytes_a_word),
         },
         "skipped_steps": sum(event["event"] == "skip" for event in events),
         "last_loss": steps[-1]["loss"],
     }
+
+
+def _bits_knowing_nothing(model: Model, tokens: Card) -> float:
+    """Bits per byte of a model that holds every token for equally likely, as an untrained one does to a hundredth."""
+    held_out = [facts for name, facts in tokens.figures.items() if name.startswith("validation") and APART not in name]
+    ratio: float = sum(facts["tokens"] for facts in held_out) / sum(facts["bytes"] for facts in held_out)
+    return round(log2(model.tokenizer.vocab_size) * ratio, 4)
 
 
 def _perplexity(bits_per_byte: float, bytes_a_word: float) -> float:

@@ -33,7 +33,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.minutes is not None:
-            raise OwnlmError("train: give steps or minutes, not both")
+            raise OwnlmError("train: give steps or minutes, not both; --set train.minutes=null takes one away")
         for length in (self.steps, self.minutes):
             if length is not None and not 0 < length < float("inf"):
                 raise OwnlmError("train: steps and minutes must be more than 0")

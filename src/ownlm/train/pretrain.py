@@ -41,7 +41,7 @@ class PretrainRecipe:
     out: str
     model: ModelShape = field(default_factory=ModelShape)
     train: TrainConfig
-    watch: tuple[str, ...] = ("Return ", "The ")
+    watch: tuple[str, ...] = ("Return", "The")
     sample_tokens: int = 48
 
 

@@ -38,6 +38,6 @@ def rate_factor(config: ScheduleConfig, step: int, steps: int) -> float:
         return (step + 1) / (warmup + 1)
     decay = round(config.decay * steps)
     left = steps - step
-    if left >= decay:
+    if left > decay:
         return 1.0
     return config.final + (1 - config.final) * left / (decay + 1)

@@ -4,6 +4,7 @@ transformers, vLLM and SGLang open what is written here. The tokenizer's files a
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     with disk_errors(path):
         try:
             save_file(tensors, temporary, metadata={"format": "pt"})
+            # The library makes its files unreadable to others: give this one the permissions of any new file.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
             temporary.replace(path)
         except SafetensorError as error:
             raise OwnlmError(f"cannot write {path} ({error}); free some space or name another --out") from None

@@ -1,0 +1,60 @@
+"""The energy meter on counters made by hand, and the probe."""
+
+from pathlib import Path
+
+import pytest
+
+from ownlm.machine import EnergyMeter, Probe, best_device, peak_memory_bytes, probe
+
+
+def zone(folder: Path, name: str, microjoules: int, limit: int = 1_000_000_000) -> Path:
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "energy_uj").write_text(str(microjoules))
+    (folder / name / "max_energy_range_uj").write_text(str(limit))
+    return folder / name
+
+
+def test_measured_from_whole_packages_alone(tmp_path: Path) -> None:
+    for name, start in (("intel-rapl:0", 5_000_000), ("intel-rapl:1", 0), ("intel-rapl:0:0", 7)):
+        zone(tmp_path, name, start)
+    meter = EnergyMeter(powercap=tmp_path)
+    assert meter.source == "measured" and "RAPL" in meter.method
+    zone(tmp_path, "intel-rapl:0", 5_000_000 + 3_600_000_000, limit=10**10)
+    zone(tmp_path, "intel-rapl:1", 1_800_000_000)
+    zone(tmp_path, "intel-rapl:0:0", 900_000_000)
+    assert meter.watt_hours() == pytest.approx(1.5)
+    assert meter.watt_hours() == pytest.approx(1.5)
+
+
+def test_a_counter_that_starts_again(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", 900_000_000)
+    meter = EnergyMeter(powercap=tmp_path)
+    zone(tmp_path, "intel-rapl:0", 100_000_000)
+    assert meter.watt_hours() * 3600 == pytest.approx(200.0)
+
+
+def test_estimated_where_there_are_no_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([10.0, 460.0, 910.0])
+    monkeypatch.setattr("ownlm.machine.energy.time.process_time", lambda: next(seconds))
+    meter = EnergyMeter(powercap=tmp_path, watt_hours_before=2.0)
+    assert meter.source == "estimated" and "factor of two" in meter.method
+    assert meter.watt_hours() == pytest.approx(3.0)
+    assert meter.watt_hours() == pytest.approx(4.0)
+
+
+def test_unreadable_counters_are_none(tmp_path: Path) -> None:
+    (zone(tmp_path, "intel-rapl:0", 1) / "energy_uj").write_text("")
+    assert EnergyMeter(powercap=tmp_path).source == "estimated"
+
+
+@pytest.mark.parametrize(("bfloat16", "expected"), [(100.0, "float32"), (119.0, "float32"), (130.0, "bfloat16")])
+def test_bfloat16_must_win_clearly(bfloat16: float, expected: str) -> None:
+    found = Probe(device="cpu", threads=1, float32_gigaflops=100.0, bfloat16_gigaflops=bfloat16)
+    assert found.precision == expected
+
+
+def test_the_probe_measures() -> None:
+    found = probe("cpu")
+    assert found.float32_gigaflops > 0 and found.bfloat16_gigaflops > 0 and found.threads >= 1
+    assert best_device() in ("cpu", "cuda", "mps")
+    assert 10e6 < peak_memory_bytes() < 1e12
