@@ -4,7 +4,6 @@ model = ownlm.load("runs/quickstart/chat")
 model.chat([{"role": "user", "content": "What does len do?"}]).text
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ownlm.artefact import disk_errors, verify_artefact
+from ownlm.artefact import verify_artefact, write_artefact
 from ownlm.artefact.card import CARD_NAME
 from ownlm.engine import Completion, Request, Sampling, complete, log_likelihoods, stream
 from ownlm.engine.chat_stream import ChatStream
@@ -105,21 +104,13 @@ class Model:
         return log_likelihoods(self.decoder, [(encode(context), encode(text)) for context, text in pairs])
 
     def save(self, folder: str | Path) -> Path:
-        """Write a Hugging Face model folder, which transformers opens. An existing folder is refused."""
-        target = Path(folder)
-        if target.exists():
-            raise OwnlmError(f"{target} exists already; name another folder")
-        temporary = target.with_name(f".{target.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
+        """Write a Hugging Face model folder, with its card. An existing folder is refused."""
+        target, chat = Path(folder), self.template is not None
         longest = self.decoder.config.max_position_embeddings
-        with disk_errors(target):
-            try:
-                temporary.mkdir(parents=True)
-                write_decoder(temporary, self.decoder, eos_ids=list(self.end_ids), pad_id=self.tokenizer.pad_id)
-                self.tokenizer.save(temporary, chat=self.template is not None, model_max_length=longest)
-                temporary.rename(target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        kind = "chat model" if chat else "base model"
+        with write_artefact(target, kind, how={"saved_from": self.folder.name}) as draft:
+            write_decoder(draft.path, self.decoder, eos_ids=list(self.end_ids), pad_id=self.tokenizer.pad_id)
+            self.tokenizer.save(draft.path, chat=chat, model_max_length=longest)
         return target
 
     def _fitting_prompt(self, messages: list[Message], max_tokens: int) -> tuple[list[int], int]:
@@ -132,6 +123,10 @@ class Model:
             first = 1 if messages[0].get("role") == "system" and len(messages) > 2 else 0
             del messages[first]
             dropped += 1
+            # An answer without its question would mislead: it goes too.
+            while len(messages) > first + 1 and messages[first].get("role") == "assistant":
+                del messages[first]
+                dropped += 1
         return prompt, dropped
 
 

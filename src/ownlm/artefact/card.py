@@ -6,7 +6,7 @@ A card holds relative names only, never a path of somebody's home.
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Card:
     machine: dict[str, Any]
     files: dict[str, dict[str, Any]]
     ownlm_card: int = CARD_VERSION
-    content: str = field(default="")
+    content: str = ""
 
     def to_json(self) -> str:
         return json.dumps(vars(self), indent=2, ensure_ascii=False) + "\n"

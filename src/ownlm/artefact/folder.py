@@ -135,13 +135,16 @@ def _remove_abandoned_drafts(final: Path) -> None:
 
 
 def _is_alive(process_id: int) -> bool:
-    if os.name == "nt" or process_id == os.getpid():
-        # Signal 0 would end the process on Windows: leave the draft to the user there.
-        return os.name == "nt"
+    if os.name == "nt":
+        # Signal 0 would end the process there: leave the draft to the user.
+        return True
+    if process_id == os.getpid():
+        # This process has no draft yet: an earlier one had its number.
+        return False
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True

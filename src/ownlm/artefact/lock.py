@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ownlm.artefact.write import disk_errors
 from ownlm.errors import OwnlmError
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process. The kernel lets go when the process ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+")
+    with file:
         if not _try_lock(file.fileno()):
             raise OwnlmError(f"another ownlm process is writing {folder}; wait for it, or name another --out")
         yield

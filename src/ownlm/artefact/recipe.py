@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import pydantic
 from ruamel.yaml import YAML
@@ -95,8 +95,8 @@ def _refuse_unknown(tree: Any, kind: Any, name: str, place: tuple[str, ...]) -> 
     kind = _dataclass_in(kind)
     if kind is None or not isinstance(tree, Mapping):
         return
-    known = {field.name: field for field in fields(kind)}
-    hints = pydantic.TypeAdapter(kind).core_schema and _hints(kind)
+    known = [field.name for field in fields(kind)]
+    hints = get_type_hints(kind)
     for key, value in tree.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
@@ -104,12 +104,6 @@ def _refuse_unknown(tree: Any, kind: Any, name: str, place: tuple[str, ...]) -> 
             full = ".".join((*place, str(key)))
             raise OwnlmError(f"{name}{_line(tree, (str(key),))}: unknown key {full}; {hint}")
         _refuse_unknown(value, hints[key], name, (*place, str(key)))
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    from typing import get_type_hints
-
-    return get_type_hints(kind)
 
 
 def _dataclass_in(kind: Any) -> Any:

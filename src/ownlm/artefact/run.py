@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ownlm.artefact.write import disk_errors
+from ownlm.artefact.write import disk_errors, write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -36,10 +36,7 @@ class Events:
         """Drop what lies after `step`: a run that resumes from there will write it again."""
         kept = [record for record in read_events(self.path) if record["step"] <= step]
         text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
-        with disk_errors(self.path):
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self.path)
+        write_atomically(self.path, text)
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
@@ -55,4 +52,4 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
 def _drop_cut_line(path: Path) -> None:
     if not path.is_file() or not (data := path.read_bytes()) or data.endswith(b"\n"):
         return
-    path.write_bytes(data[: data.rfind(b"\n") + 1])
+    write_atomically(path, data[: data.rfind(b"\n") + 1])

@@ -13,6 +13,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     """A full or read-only disk is the user's to mend: one line instead of a traceback."""
     try:
         yield
+    except BrokenPipeError:
+        # The reader of our output has left, which is no matter of the disk.
+        raise
     except OSError as error:
         raise OwnlmError(
             f"cannot write {path}: {error.strerror or error}; free some space or name another --out"

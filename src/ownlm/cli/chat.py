@@ -81,18 +81,21 @@ def chat(
 
 def open_chat(path: Path, **settings: object) -> int:
     """Open the model at `path` and converse; a quickstart's model brings its material for /where."""
+    from ownlm.artefact.card import CARD_NAME
     from ownlm.cli.chat_loop import run_chat
     from ownlm.cli.chat_session import ChatOptions
     from ownlm.evaluation import check_answer
     from ownlm.opened import load
 
     model = load(path)
-    material = next((folder for folder in (path, path.parent) if (folder / "corpus").is_dir()), None)
+    # A folder that only has the name is the user's own texts.
+    near = (path, path.parent)
+    material = next((folder for folder in near if (folder / "corpus" / CARD_NAME).is_file()), None)
     defaults: dict[str, object] = {"temperature": 0.3, "min_p": 0.05, "max_tokens": 200}
     options = ChatOptions(
         check_answer=check_answer,
         where=_finder(material) if material else None,
-        load_model=lambda name: load(name),
+        load_model=load,
         suggestions=_suggestions(material),
         **{**defaults, **settings},  # type: ignore[arg-type]
     )

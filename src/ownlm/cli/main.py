@@ -1,5 +1,6 @@
 """`ownlm`: one verb a stage. Parses, calls one function, prints; a user's mistake is one line and exit 2."""
 
+import io
 import os
 import sys
 import traceback
@@ -38,6 +39,9 @@ app.command("ownlm.cli.report:report", name="report", help="Write a run's report
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 2 the user's mistake, 1 ours, 130 stopped by Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A console that has no such letter gets its number, never a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

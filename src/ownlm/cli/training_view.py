@@ -38,12 +38,13 @@ class TrainingView:
     def hear(self, event: dict[str, Any]) -> None:
         """Take in one event. Events of a resumed run's past change the figures and print nothing."""
         name = event["event"]
+        if name in ("start", "resume"):
+            # A record is played back from its start, with every resumption that it tells of.
+            self._replaying = time.time() - event["time"] > 1.0
         if name == "start":
             self.steps = event["plan"]["steps"]
             self.lines = event.get("reference_lines", {})
-            self._replaying = time.time() - event["time"] > 1.0
         elif name == "resume":
-            self._replaying = False
             self._keep(f"going on from step {event['step']:,} of {self.steps:,}")
         elif name == "step":
             self._step(event)
@@ -139,7 +140,7 @@ class TrainingView:
                 )
             )
         if self.validations:
-            unit = "bits per byte on held-out text" if self.lines else "nats a token on held-out answers"
+            unit = "nats a token on held-out answers" if self.asks else "bits per byte on held-out text"
             lines.append(Text(f"{sparkline(self.validations[-30:])} {self.validations[-1]:.3f} {unit}"))
         if self.lines:
             known = "   ".join(f"{name} {value:.2f}" for name, value in self.lines.items())

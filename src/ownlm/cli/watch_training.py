@@ -14,13 +14,15 @@ def watched(work: Callable[[Callable[[dict[str, Any]], None]], Path], stream: Te
     """Run `work`, show its events, say where the model lies; 130 when it was stopped and saved."""
     console = Console(file=stream, highlight=False)
     view = TrainingView(console, asks=asks)
+    folder = None
     try:
         folder = work(view.hear)
     except Stopped:
-        view.close()
-        console.print("stopped and saved; the same command, with the same --set values, goes on from here")
-        return 130
+        pass
     finally:
         view.close()
+    if folder is None:
+        console.print("stopped and saved; the same command, with the same --set values, goes on from here")
+        return 130
     console.print(f"the model lies in {folder}")
     return 0

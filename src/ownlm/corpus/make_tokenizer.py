@@ -6,7 +6,9 @@ from pathlib import Path
 from ownlm.artefact import verify_artefact, write_artefact
 from ownlm.corpus.document import read_documents
 from ownlm.errors import OwnlmError
-from ownlm.tokenizer import train_tokenizer
+from ownlm.tokenizer import SPECIAL_TOKENS, train_tokenizer
+
+LEAST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,11 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("bpe", "word", "character"):
             raise OwnlmError(f"tokenizer: kind is bpe, word or character, got {self.kind!r}")
+        if self.vocab_size < LEAST_VOCABULARY:
+            raise OwnlmError(
+                f"tokenizer: vocab_size must be at least {LEAST_VOCABULARY} (256 bytes and the special tokens), "
+                f"got {self.vocab_size}"
+            )
 
 
 def make_tokenizer(corpus: Path, out: Path, config: TokenizerConfig, *, force: bool = False) -> Path:

@@ -10,10 +10,10 @@ NumPy's own format, mapped into memory: a corpus larger than the memory trains a
 follows from the vocabulary, so that id 65,536 cannot wrap round to 0.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ownlm.errors import OwnlmError
 from ownlm.tokenizer import Tokenizer
 
 TOKENS_A_SHARD = 2**26
+# Enough for fast encoding, and little enough for the memory.
 _DOCUMENTS_AT_ONCE = 256
 
 
@@ -36,30 +37,19 @@ def write_tokens(corpus: Path, tokenizer_folder: Path, out: Path, *, force: bool
     how = {"vocab_size": tokenizer.vocab_size, "tokenizer_kind": tokenizer.kind}
     with write_artefact(out, "tokens", how=how, inputs=inputs, force=force) as draft:
         writers: dict[str, _SplitWriter] = {}
-        for documents in _batches(read_documents(corpus)):
+        stream = read_documents(corpus)
+        while documents := list(islice(stream, _DOCUMENTS_AT_ONCE)):
             ids = tokenizer.encode_batch([document.text for document in documents])
             for document, document_ids in zip(documents, ids, strict=True):
                 name = "-".join(filter(None, (document.split, document.slice)))
                 if name not in writers:
                     writers[name] = _SplitWriter(draft.path, name, tokenizer)
-                writers[name].add(document_ids, len(document.text.encode()))
+                writers[name].add(document_ids, document.size)
         for name, writer in writers.items():
             draft.figures[name] = writer.finish()
         if "train" not in writers:
             raise OwnlmError(f"{corpus} has no training documents; add text, or hold out a smaller share")
     return out
-
-
-def _batches(documents: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """Groups large enough for fast encoding, small enough for the memory. (itertools.batched came with 3.12.)"""
-    group = []
-    for document in documents:
-        group.append(document)
-        if len(group) == _DOCUMENTS_AT_ONCE:
-            yield tuple(group)
-            group = []
-    if group:
-        yield tuple(group)
 
 
 class _SplitWriter:

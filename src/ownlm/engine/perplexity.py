@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ownlm.model import Decoder
+from ownlm.model import Decoder, evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +57,13 @@ def text_loss(
 
     `most_tokens` ends after about so many, for a quick look while training: always the same ones.
     """
-    training = model.training
-    model.eval()
     nats, tokens, size = 0.0, 0, 0
     group: list[tuple[np.ndarray, int]] = []
 
     def flush() -> None:
         nonlocal nats
-        nats += _window_nats(model, group)
+        with evaluating(model):
+            nats += _window_nats(model, group)
         group.clear()
 
     for window, fresh in _windows(documents, context):
@@ -77,7 +76,6 @@ def text_loss(
             break
     if group:
         flush()
-    model.train(training)
     return TextLoss(nats=nats, tokens=tokens, bytes=size)
 
 
@@ -102,4 +100,4 @@ def _window_nats(model: Decoder, group: list[tuple[np.ndarray, int]]) -> float:
     tokens_BT = torch.from_numpy(tokens).to(model.device)
     counted_BT = torch.from_numpy(counted).to(model.device)[:, 1:]
     logits_NV = model.head(model.hidden(tokens_BT[:, :-1])[counted_BT])
-    return float(F.cross_entropy(logits_NV.float(), tokens_BT[:, 1:][counted_BT], reduction="sum").double())
+    return float(F.cross_entropy(logits_NV.float(), tokens_BT[:, 1:][counted_BT], reduction="sum"))

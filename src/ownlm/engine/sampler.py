@@ -41,6 +41,7 @@ class Sampling:
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (0 <= self.min_p < 1, "at least 0 and below 1"),
             "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "above 0"),
+            "seed": (self.seed is None or abs(self.seed) < 2**63, "between -2**63 and 2**63"),
             "stop": (all(self.stop), "made of texts that are not empty"),
         }
         for name, (right, wanted) in checks.items():

@@ -1,10 +1,11 @@
-"""How likely a model finds given tokens: what multiple choice and perplexity are made of."""
+"""How likely a model finds given tokens: what multiple choice is made of."""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
+from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 
 
@@ -15,6 +16,8 @@ def log_likelihoods(model: Decoder, pairs: Sequence[tuple[list[int], list[int]]]
     Rows are padded on the right, behind everything that counts: causality keeps padding without effect.
     A pair longer than the model's context loses the start of its context.
     """
+    if not all(context for context, _ in pairs):
+        raise OwnlmError("a context needs at least one token, for a text's first token follows from nothing")
     limit = model.config.max_position_embeddings
     results: dict[int, float] = {}
     order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]) + len(pairs[index][1]))

@@ -12,6 +12,7 @@ from ownlm.corpus import CorpusConfig
 from ownlm.corpus.conversations import ConversationsConfig
 from ownlm.corpus.make_tokenizer import TokenizerConfig
 from ownlm.errors import OwnlmError
+from ownlm.machine import best_device
 from ownlm.model import Decoder, ModelShape, affordable_depth, initialise, training_flops_per_token
 from ownlm.train.config import TrainConfig
 from ownlm.train.probe_speed import training_flops_per_second
@@ -71,6 +72,12 @@ class QuickstartRecipe:
                 raise OwnlmError(f"{name}: how long is said for the whole journey: set minutes or steps at the top")
             if stage.seed:
                 raise OwnlmError(f"{name}: one seed decides the whole journey: set it at the top")
+        if self.finetune.context > self.pretrain.context:
+            raise OwnlmError(
+                f"finetune: context {self.finetune.context} is longer than pretrain's {self.pretrain.context}; lower it"
+            )
+        if self.seed < 0:
+            raise OwnlmError(f"seed must be 0 or more, got {self.seed}")
         if self.corpus.seed:
             raise OwnlmError("corpus: one seed decides the whole journey: set it at the top")
 
@@ -113,6 +120,11 @@ def default_recipe() -> str:
     return files("ownlm.recipes").joinpath("quickstart.yaml").read_text(encoding="utf-8")
 
 
+def _repeatable(stage: TrainConfig) -> TrainConfig:
+    """With a fixed number of steps no measurement may decide anything: not the precision either."""
+    return replace(stage, precision="float32") if stage.precision == "auto" else stage
+
+
 def resolve(options: QuickstartOptions) -> QuickstartRecipe:
     """The recipe with the options in it."""
     if options.minutes is not None and options.steps is not None:
@@ -127,7 +139,11 @@ def resolve(options: QuickstartOptions) -> QuickstartRecipe:
         recipe = replace(recipe, corpus=replace(recipe.corpus, text=options.text))
     if options.watch:
         recipe = replace(recipe, watch=options.watch)
-    elif recipe.corpus.text is not None and recipe.watch == QuickstartRecipe().watch:
+    if options.minutes is not None:
+        recipe = replace(recipe, steps=None)
+    if recipe.steps is not None:
+        recipe = replace(recipe, pretrain=_repeatable(recipe.pretrain), finetune=_repeatable(recipe.finetune))
+    if not options.watch and recipe.corpus.text is not None and recipe.watch == QuickstartRecipe().watch:
         recipe = replace(recipe, watch=PROSE_WATCH)
     return recipe
 
@@ -148,6 +164,9 @@ def make_journey_plan(recipe: QuickstartRecipe) -> JourneyPlan:
         )
     training = recipe.minutes - min(OVERHEAD_MINUTES, MOST_OVERHEAD * recipe.minutes)
     shares = recipe.shares
+    if recipe.corpus.text is not None or recipe.chat is not None:
+        # Without the docstrings' exam there is nothing to compare a control on.
+        shares = replace(shares, control=0.0)
     total = shares.pretrain + shares.finetune + shares.control
     minutes = {name: training * share / total for name, share in vars(shares).items()}
     context, vocab = recipe.pretrain.context, -(-recipe.tokenizer.vocab_size // 64) * 64
@@ -176,5 +195,5 @@ def _megabytes(tokens: float) -> float:
 
 def _measured_speed(vocab_size: int, config: TrainConfig) -> float:
     shape = ModelShape(depth=DEFAULT_DEPTH).config(vocab_size=vocab_size, context=config.context)
-    model = initialise(Decoder(shape), 0)
+    model = initialise(Decoder(shape), 0).to(best_device())
     return training_flops_per_second(model, config, training_flops_per_token(shape, config.context))

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from math import exp, log, log2
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from ownlm.artefact import Card, Events, read_card, read_events
@@ -37,7 +38,7 @@ TRAININGS = {"pretrain": "base", "finetune": "chat", "control": "control"}
 
 def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Events) -> dict[str, Any]:
     """Examine the models in `run` and gather every figure."""
-    meter = EnergyMeter()
+    meter, started = EnergyMeter(), monotonic()
     base, chat = load(run / "base"), load(run / "chat")
     conversations = run / "conversations"
     before, after = _exam(conversations, base), _exam(conversations, chat)
@@ -53,7 +54,7 @@ def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Eve
         "command": "ownlm quickstart",
         "recipe": to_yaml(recipe),
         "plan": asdict(plan),
-        "minutes": _minutes(record),
+        "minutes": {},
         "corpus": _corpus_figures(cards["corpus"]),
         "tokenizer": {
             "kind": cards["tokenizer"].how["kind"],
@@ -82,6 +83,8 @@ def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Eve
         ],
         "paths": {"model": "chat", "base": "base", "report": "report.html", "corpus": "corpus"},
     }
+    # Last, so that the exam's own time is in it.
+    summary["minutes"] = _minutes(record, exam=(monotonic() - started) / 60)
     return summary
 
 
@@ -176,11 +179,12 @@ def _bytes_a_word(corpus: Path) -> float:
     return sum(len(text.encode()) for text in texts) / max(1, sum(len(text.split()) for text in texts))
 
 
-def _minutes(record: Events) -> dict[str, float]:
+def _minutes(record: Events, *, exam: float) -> dict[str, float]:
     """Wall-clock minutes by stage, over all interruptions."""
     minutes: dict[str, float] = {}
     for event in read_events(record.path):
         minutes[event["name"]] = round(minutes.get(event["name"], 0.0) + event["minutes"], 3)
+    minutes["exam"] = round(exam, 3)
     minutes["total"] = round(sum(minutes.values()), 3)
     return minutes
 

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from ownlm.artefact import Events, folder_lock, read_card, write_atomically
-from ownlm.artefact.recipe import from_mapping, to_yaml
+from ownlm.artefact.recipe import from_mapping, read_recipe, to_yaml
 from ownlm.corpus import CorpusConfig, build_corpus, corpus_reference_lines
 from ownlm.corpus.conversations import ConversationsConfig, build_conversations
 from ownlm.corpus.make_tokenizer import bytes_per_token, make_tokenizer
@@ -22,11 +22,11 @@ from ownlm.journey.recipe import JourneyPlan, QuickstartOptions, QuickstartRecip
 from ownlm.journey.results import CUT_SAMPLES, conclude
 from ownlm.machine import EnergyMeter
 from ownlm.model import ModelShape
-from ownlm.report import model_card, write_report
+from ownlm.report import REPORT_NAME, model_card, write_report
 from ownlm.tokenizer import Tokenizer, cut
 from ownlm.train import FinetuneRecipe, PretrainRecipe, finetune, pretrain
 
-RECIPE, PLAN, SUMMARY = "recipe.yaml", "journey.json", "summary.json"
+OPTIONS, RECIPE, PLAN, SUMMARY = "options.yaml", "recipe.yaml", "journey.json", "summary.json"
 
 
 def quickstart(
@@ -48,7 +48,8 @@ def quickstart(
 
 
 def is_finished(run: Path) -> bool:
-    return (run / SUMMARY).is_file()
+    """The report is written last."""
+    return (run / REPORT_NAME).is_file()
 
 
 class _Journey:
@@ -87,7 +88,7 @@ class _Journey:
             tell.say("a control: the same tuning of a model that has read nothing, to see what reading was for")
             self._train("control", "control", self._control)
         tell.stage(6, "Exam and report", "Questions that it never saw, before and after.")
-        summary = self._stage("exam", lambda: conclude(self.run, recipe, self.plan, self.record))
+        summary = conclude(self.run, recipe, self.plan, self.record)
         write_atomically(self.run / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         write_atomically(self.run / "chat" / "README.md", model_card(summary))
         write_report(self.run)
@@ -195,16 +196,19 @@ class _Journey:
 
 def _kept_recipe(run: Path, options: QuickstartOptions) -> QuickstartRecipe:
     """The recipe that `run` was begun with; other options on it are refused, for nothing is overwritten."""
-    path = run / RECIPE
-    if not path.is_file():
+    path, asked = run / RECIPE, to_yaml(options)
+    # Until there is a corpus nothing is decided: a mistyped option may be mended.
+    if not path.is_file() or (options.given and not (run / "corpus").exists()):
+        (run / PLAN).unlink(missing_ok=True)
         recipe = resolve(options)
         run.mkdir(parents=True, exist_ok=True)
+        write_atomically(run / OPTIONS, asked)
         write_atomically(path, to_yaml(recipe))
         return recipe
-    from ownlm.artefact.recipe import read_recipe
-
     kept = read_recipe(path, QuickstartRecipe)
-    if options.given and resolve(options) != kept:
+    # The same options go on also after an upgrade whose own recipe says something else.
+    same = options.recipe is None and (run / OPTIONS).is_file() and (run / OPTIONS).read_text("utf-8") == asked
+    if options.given and not same and resolve(options) != kept:
         raise OwnlmError(
             f"{run} was begun with other options; go on with it by leaving the options out, "
             f"or begin anew beside it with --out {run}-2"

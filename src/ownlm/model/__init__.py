@@ -4,6 +4,7 @@ from ownlm.model.cache import KeyValueCache
 from ownlm.model.config import DecoderConfig
 from ownlm.model.count import parameter_count, parameters_by_part, training_flops_per_token
 from ownlm.model.decoder import Decoder
+from ownlm.model.evaluating import evaluating
 from ownlm.model.initialise import initialise
 from ownlm.model.presets import ModelShape, affordable_depth
 
@@ -13,6 +14,7 @@ __all__ = [
     "KeyValueCache",
     "ModelShape",
     "affordable_depth",
+    "evaluating",
     "initialise",
     "parameter_count",
     "parameters_by_part",

@@ -26,12 +26,13 @@ class DecoderConfig:
     tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "head_dim", "intermediate_size"):
+        widths = ("vocab_size", "hidden_size", "num_hidden_layers", "head_dim", "intermediate_size")
+        for name in (*widths, "num_attention_heads", "num_key_value_heads", "max_position_embeddings"):
             if getattr(self, name) < 1:
                 raise OwnlmError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.head_dim % 2:
             raise OwnlmError(f"head_dim must be even, for RoPE turns pairs of channels; got {self.head_dim}")
-        if self.num_key_value_heads < 1 or self.num_attention_heads % self.num_key_value_heads:
+        if self.num_attention_heads % self.num_key_value_heads:
             raise OwnlmError(
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
                 f"num_key_value_heads ({self.num_key_value_heads})"

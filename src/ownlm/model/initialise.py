@@ -3,7 +3,7 @@
 Matrices that read the residual stream: normal, standard deviation 1/sqrt(fan_in), so that activations
 keep their size. Matrices that write to it (o_proj, down_proj) start at zero: every block begins as the
 identity and learns what to add (as in muP practice, arXiv:2203.03466, and modded-nanogpt's records).
-Embeddings: normal 0.02 when they are also the head, so that the first loss is ln(vocab_size).
+Embeddings and the head, tied or not: normal 0.02, so that the first loss is about ln(vocab_size).
 """
 
 import torch

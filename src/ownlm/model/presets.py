@@ -1,6 +1,6 @@
 """One dial, `depth`, from which a model's shape follows; and which depth a budget of compute can feed.
 
-width         64 channels a layer-pair: 32 x depth, rounded up to a multiple of 64. The ratio of width to
+width         32 x depth, rounded up to a multiple of 64, and at least 128. The ratio of width to
               depth hardly matters over a wide range (Kaplan et al., arXiv:2001.08361, figure 5); thin and deep
               is kept while a layer is still large enough to keep a processor busy.
 heads         width / 64: 64 channels a head, as GPT-2 and Llama have them. Keys and values are shared by pairs
@@ -16,11 +16,12 @@ from ownlm.model.config import DecoderConfig
 from ownlm.model.count import parameter_count, training_flops_per_token
 
 HEAD_DIM = 64
-DEPTHS = (2, 4, 6, 8, 12, 16, 24, 32)
+LEAST_WIDTH = 128
+DEPTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 # Tokens a parameter that a model should see at least. 20 is optimal when a model is trained once and only its loss
-# counts (Chinchilla, arXiv:2203.15556); minutes on a laptop cannot pay for it, and our log has the measurements
-# by which a somewhat larger model with fewer tokens does as well there and chats better.
-TOKENS_A_PARAMETER = 2.0
+# counts (Chinchilla, arXiv:2203.15556); minutes on a laptop cannot pay for it. docs/LOG.md: at equal time two layers
+# predict text better than four, but expressions need depth, and this lies between.
+TOKENS_A_PARAMETER = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class ModelShape:
 
     def config(self, *, vocab_size: int, context: int) -> DecoderConfig:
         """The full configuration, for a padded vocabulary and the longest context that training shows it."""
-        hidden = self.hidden_size or _multiple_of_64(32 * self.depth)
+        hidden = self.hidden_size or max(LEAST_WIDTH, _multiple_of_64(32 * self.depth))
         head_dim = self.head_dim or HEAD_DIM
         heads = self.num_attention_heads or max(1, hidden // head_dim)
         shared = heads // 2 if heads >= 8 and heads % 2 == 0 else heads

@@ -39,6 +39,8 @@ class TrainConfig:
                 raise OwnlmError("train: steps and minutes must be more than 0")
         if self.micro_rows < 0:
             raise OwnlmError(f"train: micro_rows must be 0 (all rows at once) or more, got {self.micro_rows}")
+        if self.seed < 0:
+            raise OwnlmError(f"train: seed must be 0 or more, got {self.seed}")
         for name in ("rows", "context"):
             if getattr(self, name) < 1:
                 raise OwnlmError(f"train: {name} must be at least 1, got {getattr(self, name)}")

@@ -14,7 +14,7 @@ from ownlm.artefact import folder_lock, verify_artefact
 from ownlm.engine import Request, Sampling, complete
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
-from ownlm.model import Decoder, initialise
+from ownlm.model import Decoder, evaluating, initialise
 from ownlm.model.formats import read_decoder
 from ownlm.tokenizer import ChatTemplate, Tokenizer
 from ownlm.train import run_folder
@@ -66,41 +66,33 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         held_out, _ = render_examples(read_conversations(data / "validation.jsonl"), template, context=context)
         rows = ConversationRows(examples, context=context, seed=recipe.train.seed)
         plan = fix_plan(run, lambda: make_plan(recipe.train, model, rows, compact_loss=True))
+        look = partial(validate, rows=ConversationRows(held_out, context=context, seed=0))
         looks = Looks(
-            validate=partial(validate, rows=ConversationRows(held_out, context=context, seed=0)),
+            validate=look,
             sample=partial(answer_questions, template=template, recipe=recipe) if recipe.ask else None,
             watch=on_event,
             facts={"conversations": asdict(counts)},
         )
         train(run, plan, model, rows, looks)
         model.eval()
-        figures = {"conversations": asdict(counts), **looks_facts(looks, model)}
+        figures = {"conversations": asdict(counts), "validation": look(model)}
         run_folder.finish(run, "chat model", model, tokenizer, plan=plan, inputs=inputs, figures=figures)
     return run
 
 
-def looks_facts(looks: Looks, model: Decoder) -> dict[str, Any]:
-    assert looks.validate is not None
-    return {"validation": looks.validate(model)}
-
-
 @torch.inference_mode()
 def validate(model: Decoder, *, rows: ConversationRows, batches: int = 4, batch_rows: int = 8) -> dict[str, Any]:
-    """Nats a token of held-out answers."""
-    training = model.training
-    model.eval()
+    """Nats a token of held-out answers: of the first batches * batch_rows rows of them."""
     total, count = 0.0, 0
     for number in range(batches):
-        loss = token_loss(model, rows.batch(number * batch_rows, batch_rows).to(model.device), compact=True)
+        with evaluating(model):
+            loss = token_loss(model, rows.batch(number * batch_rows, batch_rows).to(model.device), compact=True)
         total, count = total + float(loss.total), count + int(loss.count)
-    model.train(training)
     return {"loss": round(total / count, 5)}
 
 
 def answer_questions(model: Decoder, *, template: ChatTemplate, recipe: FinetuneRecipe) -> list[tuple[str, str]]:
     """(question, greedy answer) of every question in recipe.ask."""
-    training = model.training
-    model.eval()
     sampling = Sampling(max_tokens=recipe.answer_tokens, temperature=0)
     requests = [
         Request(
@@ -109,6 +101,6 @@ def answer_questions(model: Decoder, *, template: ChatTemplate, recipe: Finetune
         )
         for question in recipe.ask
     ]
-    answers = complete(model, template.tokenizer, requests, template.stop_ids)
-    model.train(training)
+    with evaluating(model):
+        answers = complete(model, template.tokenizer, requests, template.stop_ids)
     return [(question, answer.text) for question, answer in zip(recipe.ask, answers, strict=True)]

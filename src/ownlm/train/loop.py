@@ -88,7 +88,7 @@ class _Training:
         self.step, self.seconds, self.watt_hours = 0, 0.0, 0.0
         self.skips = 0
         self._resume()
-        self.meter = EnergyMeter(device=plan.device, watt_hours_before=self.watt_hours)
+        self.meter = EnergyMeter(device=model.device.type, watt_hours_before=self.watt_hours)
 
     def run_to_end(self) -> None:
         plan = self.plan
@@ -115,7 +115,7 @@ class _Training:
                 if time.monotonic() - saved_at > plan.checkpoint_seconds:
                     self._save()
                     saved_at = time.monotonic()
-                if interrupted.is_set() or self._control() == "stop":
+                if self._stop_asked(interrupted):
                     self._save()
                     raise Stopped
             self._save()
@@ -146,12 +146,11 @@ class _Training:
                 )
             return
         self.skips = 0
-        factor = rate_factor(self.plan.schedule, self.step - 1, self.plan.steps)
         self._event(
             "step",
             loss=round(result.loss, 6),
             grad_norm=round(result.grad_norm, 6),
-            learning_rate=factor * self.plan.optimizer.matrix_learning_rate,
+            learning_rate=self.optimizers.parts[0].param_groups[-1]["lr"],
             tokens=self.step * self.plan.rows * self.plan.context,
             tokens_per_second=round(self.plan.rows * self.plan.context / seconds, 1),
             seconds=round(self.seconds, 3),
@@ -193,22 +192,23 @@ class _Training:
             self.looks.watch(event)
         self._event("resume")
 
-    def _control(self) -> str:
-        """Obey the control file; a pause waits here until the word is gone or another."""
+    def _stop_asked(self, interrupted: threading.Event) -> bool:
+        """Obey the control file; a pause waits here until the word is gone, or another, or Ctrl-C."""
         path = self.run / "control"
-        while path.is_file():
-            word = path.read_text(encoding="utf-8", errors="replace").strip()
-            if word == "sample":
-                path.unlink()
-                self._sample()
-            elif word == "stop":
-                path.unlink()
-                return word
-            elif word != "pause":
-                path.unlink()
-            else:
+        while not interrupted.is_set():
+            try:
+                word = path.read_text(encoding="utf-8", errors="replace").strip()
+            except FileNotFoundError:
+                return False
+            if word in ("", "pause"):  # an empty file is one that is being written
                 time.sleep(_PAUSE_SECONDS)
-        return ""
+                continue
+            path.unlink(missing_ok=True)
+            if word == "stop":
+                return True
+            if word == "sample":
+                self._sample()
+        return True
 
 
 def _spread(steps: int, count: int) -> set[int]:

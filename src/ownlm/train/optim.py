@@ -29,11 +29,11 @@ class OptimizerConfig:
     """Peak learning rates and decays. `matrix_` is for Muon ("adamw" gives matrices to AdamW too)."""
 
     matrix_optimizer: str = "muon"
-    matrix_learning_rate: float = 0.02
+    matrix_learning_rate: float = 0.03
     matrix_weight_decay: float = 0.0
-    momentum: float = 0.95
-    learning_rate: float = 0.004
-    embedding_learning_rate: float = 0.004
+    momentum: float = 0.9
+    learning_rate: float = 0.008
+    embedding_learning_rate: float = 0.012
     weight_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.95

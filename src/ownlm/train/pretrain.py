@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ownlm.artefact import folder_lock, read_card
+from ownlm.artefact import folder_lock
 from ownlm.corpus.shards import TokenSet
 from ownlm.engine import Request, Sampling, complete
 from ownlm.engine.perplexity import TextLoss, text_loss
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
-from ownlm.model import Decoder, ModelShape, initialise, parameter_count, training_flops_per_token
+from ownlm.model import Decoder, ModelShape, evaluating, initialise, parameter_count, training_flops_per_token
 from ownlm.tokenizer import Tokenizer
 from ownlm.train import run_folder
 from ownlm.train.config import TrainConfig
@@ -61,6 +61,9 @@ def pretrain(
         tokens.check_tokenizer(tokenizer_folder)
         tokenizer = Tokenizer.load(tokenizer_folder)
         context = recipe.train.context
+        for text in recipe.watch:
+            if not text:
+                raise OwnlmError("watch: a text to continue is empty; give it a word to begin with")
         config = recipe.model.config(vocab_size=tokenizer.padded_vocab_size, context=context)
         model = initialise(Decoder(config), recipe.train.seed).to(best_device())
         rows = DocumentRows(tokens.documents("train"), context=context, seed=recipe.train.seed)
@@ -78,7 +81,7 @@ def pretrain(
         )
         train(run, plan, model, rows, looks)
         model.eval()
-        inputs = {"tokens": tokens.card.content, "tokenizer": read_card(tokenizer_folder, "tokenizer").content}
+        inputs = {"tokens": tokens.card.content, "tokenizer": tokens.card.inputs["tokenizer"]}
         run_folder.finish(run, "base model", model, tokenizer, plan=plan, inputs=inputs, figures=look(model))
     return run
 
@@ -120,11 +123,9 @@ def token_sizes(tokenizer: Tokenizer) -> np.ndarray:
 
 def continue_prompts(model: Decoder, *, tokenizer: Tokenizer, recipe: PretrainRecipe) -> list[tuple[str, str]]:
     """(prompt, continuation) of every text in recipe.watch; the same seed each time, so only the model changes."""
-    training = model.training
-    model.eval()
     sampling = Sampling(max_tokens=recipe.sample_tokens, temperature=0.6, min_p=0.05, seed=recipe.train.seed)
     room = recipe.train.context - 1
     requests = [Request(prompt=tokenizer.encode(text)[-room:], sampling=sampling) for text in recipe.watch]
-    answers = complete(model, tokenizer, requests, [tokenizer.end_of_text_id])
-    model.train(training)
+    with evaluating(model):
+        answers = complete(model, tokenizer, requests, [tokenizer.end_of_text_id])
     return [(text, answer.text) for text, answer in zip(recipe.watch, answers, strict=True)]

@@ -4,8 +4,9 @@ While it trains it holds run.json, events.jsonl, checkpoints/ ...; when it ends 
 them and card.json seals those, so the folder opens in transformers as any model does.
 """
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,30 @@ def is_finished(run: Path) -> bool:
 
 
 def begin(run: Path, recipe: Any) -> None:
-    """Note the recipe in a new run's folder; in an old one refuse any other recipe."""
+    """Note the recipe in a new run's folder; in one that has begun refuse any other recipe."""
     path = run / RECIPE
-    text = to_yaml(recipe)
+    text = to_yaml(_with_relative_folders(recipe, run))
     if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
+        if path.read_text(encoding="utf-8") == text:
+            return
+        # Until the plan stands nothing is decided: a mistyped recipe may be mended.
+        if (run / "run.json").is_file():
             raise OwnlmError(
                 f"{run} holds a run begun with another recipe ({path.name}); go on with that one by its own options, "
                 "or begin anew with another --out"
             )
-        return
-    if run.is_dir() and any(child.name != ".lock" for child in run.iterdir()):
+    elif run.is_dir() and any(child.name != ".lock" for child in run.iterdir()):
         raise OwnlmError(f"{run} is not empty and holds no run; name another --out")
     run.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
+
+
+def _with_relative_folders(recipe: Any, run: Path) -> Any:
+    """Folders as seen from `run`: the run may be moved, and its sealed recipe names nobody's home."""
+    folders = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}
+    return replace(
+        recipe, **{name: os.path.relpath(folder, run) for name, folder in folders.items() if isinstance(folder, str)}
+    )
 
 
 def finish(
@@ -66,7 +77,7 @@ def finish(
 
 
 def run_figures(run: Path) -> dict[str, Any]:
-    """Time and energy of the whole run, over all its interruptions, from its last step."""
+    """Time and energy of the run's steps; what was lost behind a checkpoint by a crash is not in it."""
     last: dict[str, Any] = {}
     for event in read_events(run / "events.jsonl"):
         if event["event"] == "step":

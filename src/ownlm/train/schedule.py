@@ -16,10 +16,10 @@ from ownlm.errors import OwnlmError
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """Shares of the run's steps. `final` is the factor reached at the last step."""
+    """Shares of the run's steps. `final` is the factor that the decay would reach one step after the last."""
 
     warmup: float = 0.02
-    decay: float = 0.5
+    decay: float = 0.7
     final: float = 0.0
 
     def __post_init__(self) -> None:
