@@ -72,7 +72,7 @@ def test_json_is_one_object_a_line_in_ascii():
     records = [json.loads(line) for line in result.out.splitlines()]
     assert [record["question"] for record in records] == ["é\x1b", "two"]
     assert records[0]["answer"] == "answer to é\x1b"
-    assert records[0]["python_gives"] == "5"
+    assert records[0]["correction"] == "5"
     assert records[0]["pieces"][0]["probability"] == 0.99
     assert result.out.isascii()
     assert "\x1b" not in result.out
@@ -80,8 +80,8 @@ def test_json_is_one_object_a_line_in_ascii():
 
 
 def test_a_false_statement_is_shown():
-    result = chat("1+1\n2+2\n", check_answer=lambda question, answer: "2" if question == "1+1" else None)
-    assert result.err.count("Python gives: 2\n") == 1
+    result = chat("1+1\n2+2\n", check_answer=lambda question, answer: "Python gives 2" if question == "1+1" else None)
+    assert result.err.count("Python gives 2\n") == 1
     assert "Python" not in result.out
 
 

@@ -152,7 +152,7 @@ def _note_figures(
     corrected: str | None,
 ) -> None:
     if corrected is not None:
-        terminal.note(f"Python gives: {corrected}", style="")
+        terminal.note(corrected, style="")
     reason = "stopped by Ctrl-C" if stopped or stream.finish_reason == "cancelled" else "ended by itself"
     if not stopped and stream.finish_reason == "length":
         full = stream.tokens < session.max_tokens
@@ -186,7 +186,7 @@ def _as_json(
         "context_dropped": stream.context_dropped,
     }
     if corrected is not None:
-        record["python_gives"] = corrected
+        record["correction"] = corrected
     if session.show_probs:
         record["pieces"] = [{"text": piece.text, "probability": piece.probability} for piece in pieces]
     # ASCII only, so that no control character of the answer can reach a terminal.

@@ -91,7 +91,7 @@ class ChatOptions:
     show_probs: bool = False
     suggestions: Sequence[str] = ()
     history: Path | None = None  # a file of earlier questions; None: remembered for this conversation only
-    # (question, answer) -> what Python gives, where the answer says otherwise
+    # (question, answer) -> a line that says what Python gives, where the answer says otherwise
     check_answer: Callable[[str, str], str | None] | None = None
     # answer -> its longest stretches that stand in the training text
     where: Callable[[str], Sequence[Match]] | None = None
