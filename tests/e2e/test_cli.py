@@ -114,6 +114,7 @@ def test_help_says_where_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
         (["quickstart", "--minutes", "2", "--steps", "3"], ["--minutes and --steps"]),
         (["quickstart", "--minutes", "-1"], ["minutes must be more than 0"]),
         (["quickstart", "--steps", "0"], ["steps"]),
+        (["quickstart", "--depth", "0", "--steps", "3"], ["depth must be at least 1"]),
         (["quickstart", "--set", "pretrain.rowz=1"], ["unknown key pretrain.rowz", "did you mean rows?"]),
         (["quickstart", "--set", "pretrain"], ["--set takes name=value"]),
         (["quickstart", "--recipe", "none.yaml"], ["no such recipe: none.yaml"]),

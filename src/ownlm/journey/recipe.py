@@ -76,6 +76,8 @@ class QuickstartRecipe:
             raise OwnlmError(
                 f"finetune: context {self.finetune.context} is longer than pretrain's {self.pretrain.context}; lower it"
             )
+        if self.depth is not None and self.depth < 1:
+            raise OwnlmError(f"depth must be at least 1, got {self.depth}")
         if self.seed < 0:
             raise OwnlmError(f"seed must be 0 or more, got {self.seed}")
         if self.corpus.seed:
