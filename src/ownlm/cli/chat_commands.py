@@ -68,7 +68,9 @@ def _where(session: Session, terminal: Terminal, argument: str) -> None:
     terminal.note("Longest stretches of the last answer that stand verbatim in the training text:", style="")
     for match in matches:
         terminal.note(f'  "{" ".join(match.text.split())}"', style="")
-        terminal.note(f"    {match.source}: {match.path}, line {match.line}")
+        # A compiled module has no source file, and so no line.
+        place = f", line {match.line}" if match.line else ""
+        terminal.note(f"    {match.source}: {match.path}{place}")
     terminal.note("A match is not a cause: the model may have the words from elsewhere.")
 
 
