@@ -80,7 +80,7 @@ class _Journey:
         )
         self._stage("conversations", self._build_conversations)
 
-        tell.stage(4, "Pretraining", "Guess the next token, see which came, adjust: a few million times.")
+        tell.stage(4, "Pretraining", "Guess the next token, see which came, adjust; then the next ones.")
         self._train("pretrain", "base", self._pretrain)
         tell.stage(5, "Fine-tuning on conversations", "Now it learns to answer: only its own words are graded.")
         self._train("finetune", "chat", self._finetune)
