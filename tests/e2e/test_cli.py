@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ownlm.api import quickstart
+from ownlm.errors import OwnlmError
 from tiny_models import WORDS
 
 # Nothing beyond loopback may be reached: a connect elsewhere ends the process with a word to look for.
@@ -115,6 +117,7 @@ def test_help_says_where_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
         (["quickstart", "--minutes", "-1"], ["minutes must be more than 0"]),
         (["quickstart", "--steps", "0"], ["steps"]),
         (["quickstart", "--depth", "0", "--steps", "3"], ["depth must be at least 1"]),
+        (["quickstart", "--seed", "99999999999999999999", "--steps", "3"], ["below 2**32"]),
         (["quickstart", "--set", "pretrain.rowz=1"], ["unknown key pretrain.rowz", "did you mean rows?"]),
         (["quickstart", "--set", "pretrain"], ["--set takes name=value"]),
         (["quickstart", "--recipe", "none.yaml"], ["no such recipe: none.yaml"]),
@@ -285,3 +288,18 @@ def test_the_guard_against_connects_works(environment: dict[str, str]) -> None:
     code = "import socket; socket.create_connection(('192.0.2.1', 80), 1)"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 77 and "CONNECTED" in done.stderr
+
+
+def test_a_run_is_never_put_among_somebodys_own_files(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("mine", encoding="utf-8")
+    with pytest.raises(OwnlmError, match="holds other files"):
+        quickstart(tmp_path)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_out_that_is_a_file_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OwnlmError, match="name a folder as --out"):
+            quickstart(out)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"

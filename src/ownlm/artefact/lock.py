@@ -13,7 +13,10 @@ from ownlm.errors import OwnlmError
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process. The kernel lets go when the process ends, however it ends."""
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise OwnlmError(f"{folder} is a file, or lies below one; name a folder as --out") from None
         file = (folder / ".lock").open("a+")
     with file:
         if not _try_lock(file.fileno()):

@@ -1,6 +1,7 @@
 """`ownlm generate`: continue a text."""
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -77,8 +78,10 @@ def generate(
     from ownlm.cli.screen_text import safe_text
 
     safe = safe_text if sys.stdout.isatty() else str
+    pieces = opened.stream(text, **settings)
+    first = next(pieces, "")  # a mistake shows here, before anything is written
     sys.stdout.write(safe(text))
-    for piece in opened.stream(text, **settings):
+    for piece in chain((first,), pieces):
         sys.stdout.write(safe(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -41,10 +41,18 @@ def quickstart(
     """
     run = Path(out)
     with folder_lock(run):
+        _refuse_foreign(run)
         journey = _Journey(run, options or QuickstartOptions(), narrator or Narrator())
         if not is_finished(run):
             journey.go()
     return run
+
+
+def _refuse_foreign(run: Path) -> None:
+    """A folder of somebody's own files is no place for a run: their report.html would be taken for ours."""
+    begun = any((run / name).is_file() for name in (OPTIONS, RECIPE))
+    if not begun and any(not child.name.startswith(".") for child in run.iterdir()):
+        raise OwnlmError(f"{run} holds other files and no run; name another --out")
 
 
 def is_finished(run: Path) -> bool:

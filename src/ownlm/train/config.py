@@ -6,6 +6,9 @@ from ownlm.errors import OwnlmError
 from ownlm.train.optim import OptimizerConfig
 from ownlm.train.schedule import ScheduleConfig
 
+# As many seeds as every random generator on the way takes.
+SEEDS = 2**32
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -39,8 +42,8 @@ class TrainConfig:
                 raise OwnlmError("train: steps and minutes must be more than 0")
         if self.micro_rows < 0:
             raise OwnlmError(f"train: micro_rows must be 0 (all rows at once) or more, got {self.micro_rows}")
-        if self.seed < 0:
-            raise OwnlmError(f"train: seed must be 0 or more, got {self.seed}")
+        if not 0 <= self.seed < SEEDS:
+            raise OwnlmError(f"train: seed must be 0 or more and below 2**32, got {self.seed}")
         for name in ("rows", "context"):
             if getattr(self, name) < 1:
                 raise OwnlmError(f"train: {name} must be at least 1, got {getattr(self, name)}")
