@@ -87,8 +87,7 @@ class Model:
 
     def question_prompt(self, question: str) -> list[int]:
         """One user turn as a prompt, for a chat model or, as a test of what it lacks, a base model."""
-        template = self.template or ChatTemplate(self.tokenizer)
-        return template.render([{"role": "user", "content": question}], add_generation_prompt=True).ids
+        return (self.template or ChatTemplate(self.tokenizer)).question(question)
 
     @torch.inference_mode()
     def logits(self, token_ids: Sequence[int]) -> Tensor:

@@ -41,7 +41,9 @@ class _Row:
 
     def draw(self, logits_V: Tensor, room: int) -> Piece:
         """Choose the next token; `room` is how many more the context has place for."""
-        token = choose(logits_V, self.sampling, torch.tensor(self.seen), self.generator)
+        # Only the penalty reads what was seen: without it no list is copied at every token.
+        seen = torch.tensor(self.seen if self.sampling.repetition_penalty != 1 else [], dtype=torch.long)
+        token = choose(logits_V, self.sampling, seen, self.generator)
         probability = float(logits_V.float().softmax(-1)[token])
         self.seen.append(token)
         self.drawn += 1

@@ -14,7 +14,7 @@ from ownlm.corpus.make_tokenizer import TokenizerConfig
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, ModelShape, affordable_depth, initialise, training_flops_per_token
-from ownlm.train.config import SEEDS, TrainConfig
+from ownlm.train.config import TrainConfig, check_seed, check_watch
 from ownlm.train.probe_speed import training_flops_per_second
 
 # Minutes that gathering, tokenizing, exams and the report take, and the share of a short journey they may take at most.
@@ -78,8 +78,8 @@ class QuickstartRecipe:
             )
         if self.depth is not None and self.depth < 1:
             raise OwnlmError(f"depth must be at least 1, got {self.depth}")
-        if not 0 <= self.seed < SEEDS:
-            raise OwnlmError(f"seed must be 0 or more and below 2**32, got {self.seed}")
+        check_seed(self.seed)
+        check_watch(self.watch)
         if self.corpus.seed:
             raise OwnlmError("corpus: one seed decides the whole journey: set it at the top")
 

@@ -99,6 +99,10 @@ class ChatTemplate:
             add(self._header)
         return Rendered(ids=ids, trained=trained)
 
+    def question(self, text: str) -> list[int]:
+        """The prompt of one user's turn, an answer's header open at its end."""
+        return self.render([{"role": "user", "content": text}], add_generation_prompt=True).ids
+
 
 def _checked(message: Message, number: int) -> tuple[str, str]:
     if not isinstance(message, Mapping):

@@ -10,6 +10,16 @@ from ownlm.train.schedule import ScheduleConfig
 SEEDS = 2**32
 
 
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < SEEDS:
+        raise OwnlmError(f"seed must be 0 or more and below 2**32, got {seed}")
+
+
+def check_watch(watch: tuple[str, ...]) -> None:
+    if not all(watch):
+        raise OwnlmError("watch: a text to continue is empty; give it a word to begin with")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One of `steps` and `minutes` says how long; a step reads `rows` rows of `context` tokens.
@@ -42,8 +52,7 @@ class TrainConfig:
                 raise OwnlmError("train: steps and minutes must be more than 0")
         if self.micro_rows < 0:
             raise OwnlmError(f"train: micro_rows must be 0 (all rows at once) or more, got {self.micro_rows}")
-        if not 0 <= self.seed < SEEDS:
-            raise OwnlmError(f"train: seed must be 0 or more and below 2**32, got {self.seed}")
+        check_seed(self.seed)
         for name in ("rows", "context"):
             if getattr(self, name) < 1:
                 raise OwnlmError(f"train: {name} must be at least 1, got {getattr(self, name)}")

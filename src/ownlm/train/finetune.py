@@ -84,23 +84,17 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
 def validate(model: Decoder, *, rows: ConversationRows, batches: int = 4, batch_rows: int = 8) -> dict[str, Any]:
     """Nats a token of held-out answers: of the first batches * batch_rows rows of them."""
     total, count = 0.0, 0
-    for number in range(batches):
-        with evaluating(model):
+    with evaluating(model):
+        for number in range(batches):
             loss = token_loss(model, rows.batch(number * batch_rows, batch_rows).to(model.device), compact=True)
-        total, count = total + float(loss.total), count + int(loss.count)
+            total, count = total + float(loss.total), count + int(loss.count)
     return {"loss": round(total / count, 5)}
 
 
 def answer_questions(model: Decoder, *, template: ChatTemplate, recipe: FinetuneRecipe) -> list[tuple[str, str]]:
     """(question, greedy answer) of every question in recipe.ask."""
     sampling = Sampling(max_tokens=recipe.answer_tokens, temperature=0)
-    requests = [
-        Request(
-            prompt=template.render([{"role": "user", "content": question}], add_generation_prompt=True).ids,
-            sampling=sampling,
-        )
-        for question in recipe.ask
-    ]
+    requests = [Request(prompt=template.question(question), sampling=sampling) for question in recipe.ask]
     with evaluating(model):
         answers = complete(model, template.tokenizer, requests, template.stop_ids)
     return [(question, answer.text) for question, answer in zip(recipe.ask, answers, strict=True)]

@@ -20,7 +20,7 @@ from ownlm.machine import best_device
 from ownlm.model import Decoder, ModelShape, evaluating, initialise, parameter_count, training_flops_per_token
 from ownlm.tokenizer import Tokenizer
 from ownlm.train import run_folder
-from ownlm.train.config import TrainConfig
+from ownlm.train.config import TrainConfig, check_watch
 from ownlm.train.loop import Looks, fix_plan, train
 from ownlm.train.pack import DocumentRows
 from ownlm.train.plan import make_plan
@@ -44,6 +44,9 @@ class PretrainRecipe:
     watch: tuple[str, ...] = ("Return", "The")
     sample_tokens: int = 48
 
+    def __post_init__(self) -> None:
+        check_watch(self.watch)
+
 
 def pretrain(
     recipe: PretrainRecipe, *, on_event: Watch = lambda event: None, facts: Mapping[str, Any] | None = None
@@ -61,9 +64,6 @@ def pretrain(
         tokens.check_tokenizer(tokenizer_folder)
         tokenizer = Tokenizer.load(tokenizer_folder)
         context = recipe.train.context
-        for text in recipe.watch:
-            if not text:
-                raise OwnlmError("watch: a text to continue is empty; give it a word to begin with")
         config = recipe.model.config(vocab_size=tokenizer.padded_vocab_size, context=context)
         model = initialise(Decoder(config), recipe.train.seed).to(best_device())
         rows = DocumentRows(tokens.documents("train"), context=context, seed=recipe.train.seed)
