@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ownlm.artefact import Events, read_events, write_atomically
+from ownlm.artefact import Events, Watch, read_events, write_atomically
 from ownlm.errors import OwnlmError
 from ownlm.machine import EnergyMeter
 from ownlm.model import Decoder
@@ -52,7 +52,7 @@ class Looks:
 
     validate: Callable[[Decoder], dict[str, Any]] | None = None
     sample: Callable[[Decoder], list[tuple[str, str]]] | None = None
-    watch: Callable[[dict[str, Any]], None] = field(default=lambda event: None)
+    watch: Watch = field(default=lambda event: None)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
