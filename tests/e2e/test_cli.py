@@ -127,6 +127,8 @@ def test_help_says_where_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
         (["tokenizer", "encode", "none", "text"], ["none"]),
         (["corpus", "show", "none"], ["no such folder: none"]),
         (["generate"], ["--help"]),
+        (["generate", "none", os.fsdecode(b"caf\xe9")], ["'caf\\udce9' is not UTF-8 text"]),
+        (["quickstart", "--text", os.fsdecode(b"caf\xe9")], ["'caf\\udce9' is not UTF-8 text", "rename the file"]),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -45,15 +46,36 @@ def test_every_kind_of_file_is_read(tmp_path):
     (folder / "c.jsonl.gz").write_bytes(gzip.compress(json.dumps({"text": story(54)}).encode()))
     (folder / "picture.png").write_bytes(b"\x89PNG")
     (folder / "binary.txt").write_bytes(bytes(range(256)) * 10)
-    documents, card, _ = build(tmp_path, folder)
+    documents, card, lines = build(tmp_path, folder)
     assert {d.path for d in documents} >= {"deep/notes.md", "a.txt.gz", "b.jsonl", "c.jsonl.gz"}
     assert story(50) in {d.text for d in documents}
     assert card.figures["left_out"]["empty"] == 1
     assert card.figures["left_out"]["files of another kind"] == 1
     assert card.figures["left_out"]["files that are not UTF-8 text"] == 1
+    assert [line for line in lines if "binary.txt" in line] == [
+        "not UTF-8 text, and so left out: binary.txt; save as UTF-8 what is to be read"
+    ]
     assert card.how["text"] == "text"  # the folder's name, not where it lies
     second = next(d for d in documents if d.text == story(53))
     assert second.line_at(len(second.text) - 1) == 2
+
+
+def test_of_many_files_that_are_no_text_the_first_are_named(tmp_path):
+    folder = fill(tmp_path / "text", 24)
+    for number in range(1, 8):
+        (folder / f"latin{number}.txt").write_bytes("Grüße".encode("latin-1"))
+    _, card, lines = build(tmp_path, folder)
+    assert card.figures["left_out"]["files that are not UTF-8 text"] == 7
+    named = ", ".join(f"latin{number}.txt" for number in range(1, 6))
+    assert any(f"left out: {named} and 2 more;" in line for line in lines)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="announced: Windows has no such file names")
+def test_a_file_name_in_another_encoding_is_no_trouble(tmp_path):
+    folder = fill(tmp_path / "text", 24)
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text(story(50))
+    documents, _, _ = build(tmp_path, folder)
+    assert "caf\ufffd.txt" in {document.path for document in documents}
 
 
 def test_whole_documents_are_held_out_and_duplicates_dropped(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -76,6 +76,8 @@ def type_words(hint: Any) -> str:
         return "section"
     if get_origin(hint) is tuple:
         return "list of texts"
+    if get_origin(hint) is Literal:
+        return "text"
     if get_origin(hint) is Mapping:
         return "map of numbers"
     return TYPES[hint]

@@ -41,9 +41,11 @@ def test_read_with_overrides() -> None:
         (GOOD.replace("steps: 10", "steps: 1.5"), r"mine\.yaml:6: train\.steps: "),
         (GOOD.replace("steps: 10", "steps: true"), r"mine\.yaml:6: train\.steps: "),
         (GOOD.replace("out: runs/base\n", ""), r"mine\.yaml.*out"),
-        (GOOD.replace("steps: 10", "steps: 0"), r"mine\.yaml.*steps and minutes must be more than 0"),
-        (GOOD.replace("0.01", "-1.0"), r"mine\.yaml.*learning_rate must be 0 or more"),
+        (GOOD.replace("steps: 10", "steps: 0"), r"mine\.yaml:6: train: steps and minutes must be more than 0"),
+        (GOOD.replace("0.01", "-1.0"), r"mine\.yaml:8: learning_rate must be 0 or more"),
         (GOOD.replace("steps: 10", "rows: 2020-01-01"), r"mine\.yaml:6: train\.rows"),
+        (GOOD.replace("steps: 10", "steps: 10\n  minutes: 2"), r"mine\.yaml:6: train: give steps or minutes"),
+        (GOOD + "watch: ['']\n", r"mine\.yaml:9: watch: "),
         (GOOD + "out: again\n", r"mine\.yaml:9: not YAML"),
         ("a: [", r"mine\.yaml:\d: not YAML"),
         ("- a\n- b\n", "a recipe is `key: value` lines"),
@@ -61,6 +63,42 @@ def test_wrong_overrides_are_one_line(override: str) -> None:
     with pytest.raises(OwnlmError) as refused:
         read(GOOD, override)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.rowz=3", "--set train.rowz=3: unknown key train.rowz; did you mean rows?"),
+        ("train.rowz.x=3", "--set train.rowz.x=3: unknown key train.rowz; did you mean rows?"),
+        ("train.rows=many", "--set train.rows=many: train.rows: "),
+        ("train.rows.x=3", "--set train.rows.x=3: train.rows: "),
+        ("train.rows=0", "--set train.rows=0: train: rows must be at least 1, got 0"),
+        ("train.minutes=2", "--set train.minutes=2: train: give steps or minutes"),
+        ("train.optimizer.clip=0", "--set train.optimizer.clip=0: clip must be above 0"),
+        ("model={depth: 0}", "--set model={depth: 0}: "),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_not_blamed_on_the_file(override: str, message: str) -> None:
+    with pytest.raises(OwnlmError) as refused:
+        read(GOOD, "train.schedule.warmup=0.1", override)
+    assert str(refused.value).startswith(message)
+
+
+def test_the_quickstarts_mistakes_name_what_they_are_about() -> None:
+    for override, words in (
+        ("pretrain.context=128", "finetune: context 256 is longer than pretrain's 128"),
+        ("finetune.seed=3", "one seed decides"),
+        ("corpus.validation_share=0.9", "validation_share is 0.9"),
+        ('corpus.weights={"python": 3}', 'weights has "python": 3'),
+        ("tokenizer.kind=wrod", "'bpe', 'word' or 'character'"),
+        ("minutes=-1", "minutes must be more than 0"),
+    ):
+        with pytest.raises(OwnlmError) as refused:
+            parse_recipe(default_recipe(), QuickstartRecipe, [override], name="quickstart.yaml")
+        assert str(refused.value).startswith(f"--set {override}: ") and words in str(refused.value)
+    text = "pretrain:\n  rows: 4\nfinetune:\n  rows: 4\n  context: 512\n"
+    with pytest.raises(OwnlmError, match=r"mine\.yaml:5: finetune: context 512 is longer"):
+        parse_recipe(text, QuickstartRecipe, name="mine.yaml")
 
 
 @pytest.mark.parametrize("kind", [QuickstartRecipe, PretrainRecipe, FinetuneRecipe])

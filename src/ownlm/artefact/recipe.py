@@ -1,22 +1,24 @@
 """Recipes: YAML that a frozen dataclass mirrors field by field.
 
-Unknown keys, wrong types and impossible values are refused with the line, and the nearest right name,
-before anything runs. `--set train.rows=8` overrides one value, read as YAML reads it.
+Unknown keys, wrong types and impossible values are refused with the line (or the --set), and the nearest right
+name, before anything runs. `--set train.rows=8` overrides one value, read as YAML reads it.
 """
 
+import contextlib
 import difflib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
+from ownlm.artefact.recipe_place import Places, dataclass_in
 from ownlm.errors import OwnlmError
 
 T = TypeVar("T")
@@ -45,25 +47,35 @@ def parse_recipe(text: str, kind: type[T], overrides: Sequence[str] = (), *, nam
         raise OwnlmError(f"{name}: a recipe is `key: value` lines; this is a {type(tree).__name__}")
     for override in overrides:
         _override(tree, override)
-    return from_mapping(kind, tree, name)
+    return from_mapping(kind, tree, name, overrides)
 
 
-def from_mapping(kind: type[T], tree: Mapping[str, Any], name: str) -> T:
-    """`tree` as a `kind`: strict about types and names."""
-    _refuse_unknown(tree, kind, name, ())
+def from_mapping(kind: type[T], tree: Mapping[str, Any], name: str, overrides: Sequence[str] = ()) -> T:
+    """`tree`, in which `overrides` stand already, as a `kind`: strict about types and names."""
+    places = Places(tree, name, overrides)
+    _refuse_unknown(tree, kind, places, ())
     try:
-        # As JSON, strict mode takes a list for a tuple and a text for a path, and nothing else.
-        return pydantic.TypeAdapter(kind).validate_json(json.dumps(_plain(tree), default=str), strict=True)
+        return _validated(kind, tree)
     except OwnlmError as error:
         # A dataclass's own check of its values; it knows no file.
-        raise OwnlmError(f"{name}: {error}") from None
+        raise OwnlmError(f"{places.named_in(str(error), kind, _check)}: {error}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = tuple(str(part) for part in first["loc"])
-        line = _line(tree, place)
         raise OwnlmError(
-            f"{name}{line}: {'.'.join(place) or 'recipe'}: {first['msg']}, got {first['input']!r}"[:300]
+            f"{places.of(place)}: {'.'.join(place) or 'recipe'}: {first['msg']}, got {first['input']!r}"[:300]
         ) from None
+
+
+def _validated(kind: type[T], tree: Mapping[str, Any]) -> T:
+    # As JSON, strict mode takes a list for a tuple and a text for a path, and nothing else.
+    return pydantic.TypeAdapter(kind).validate_json(json.dumps(_plain(tree), default=str), strict=True)
+
+
+def _check(kind: Any, tree: Mapping[str, Any]) -> None:
+    """One section alone: OwnlmError where it is that section's check that refuses."""
+    with contextlib.suppress(pydantic.ValidationError):
+        _validated(kind, tree)
 
 
 def to_yaml(value: Any) -> str:
@@ -91,27 +103,19 @@ def _override(tree: CommentedMap, override: str) -> None:
         raise OwnlmError(f"--set {path}: {text!r} is no YAML value; put texts in quotes") from None
 
 
-def _refuse_unknown(tree: Any, kind: Any, name: str, place: tuple[str, ...]) -> None:
-    kind = _dataclass_in(kind)
+def _refuse_unknown(tree: Any, kind: Any, places: Places, place: tuple[str, ...]) -> None:
+    kind = dataclass_in(kind)
     if kind is None or not isinstance(tree, Mapping):
         return
     known = [field.name for field in fields(kind)]
     hints = get_type_hints(kind)
     for key, value in tree.items():
+        full = (*place, str(key))
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            full = ".".join((*place, str(key)))
-            raise OwnlmError(f"{name}{_line(tree, (str(key),))}: unknown key {full}; {hint}")
-        _refuse_unknown(value, hints[key], name, (*place, str(key)))
-
-
-def _dataclass_in(kind: Any) -> Any:
-    """The dataclass in `kind` or in its union with None."""
-    for candidate in (kind, *get_args(kind)):
-        if isinstance(candidate, type) and is_dataclass(candidate):
-            return candidate
-    return None
+            raise OwnlmError(f"{places.of(full)}: unknown key {'.'.join(full)}; {hint}")
+        _refuse_unknown(value, hints[key], places, full)
 
 
 def _plain(tree: Any) -> Any:
@@ -120,17 +124,3 @@ def _plain(tree: Any) -> Any:
     if isinstance(tree, (list, tuple)):
         return [_plain(value) for value in tree]
     return tree
-
-
-def _line(tree: Any, place: Sequence[str]) -> str:
-    """ ":12" for the line of `place` where the tree came from a file, else nothing."""
-    line = ""
-    for key in place:
-        if not isinstance(tree, CommentedMap) or key not in tree:
-            break
-        try:
-            line = f":{tree.lc.key(key)[0] + 1}"
-        except (KeyError, AttributeError, TypeError):
-            break
-        tree = tree[key]
-    return line

@@ -87,7 +87,7 @@ def tokenize(corpus: Path, tokenizer: Path, *, out: Path, force: Force = False) 
     corpus
         A corpus's folder, or a run's.
     tokenizer
-        A tokenizer's folder, a model's or a run's.
+        A tokenizer's folder, or a run's.
     out
         The folder to write.
     force
@@ -141,4 +141,6 @@ def conversations(
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    from ownlm.cli.screen_text import safe_text
+
+    sys.stdout.write(safe_text(line) + "\n")

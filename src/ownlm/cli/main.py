@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of `ownlm ARGUMENTS`."""
+    # Bytes of another encoding arrive as lone surrogates, which no file of ours could hold.
+    if garbled := [argument for argument in arguments if not _is_text(argument)]:
+        return _complain(f"{garbled[0]!a} is not UTF-8 text; type it anew, or rename the file that it names")
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -69,6 +72,14 @@ def run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return _complain(f"a fault of ours: {what}. Please report it; OWNLM_DEBUG=1 shows where it is.", status=1)
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _complain(message: str, status: int = 2) -> int:

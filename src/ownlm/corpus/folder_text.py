@@ -23,6 +23,9 @@ from ownlm.errors import OwnlmError
 _TEXT_SUFFIXES = (".txt", ".md", ".txt.gz", ".md.gz")
 _LINE_SUFFIXES = (".jsonl", ".jsonl.gz")
 READABLE = "UTF-8 .txt, .md, .jsonl (each also .gz)"
+NOT_TEXT = "files that are not UTF-8 text"
+# Files that are left out are named up to so many.
+NAMED = 5
 # Where the text of a JSON line stands.
 TEXT_KEYS = ("text", "content")
 # With fewer documents than this, they are cut into parts: a whole one held out would be most of the text.
@@ -41,8 +44,12 @@ def gather_folder(
     if not files:
         raise OwnlmError(f"{location} has no text to learn from; put {READABLE} files into it")
     root = location.parent if location.is_file() else location
-    stream = (document for file in files for document in _read_file(file, root, most_bytes, dropped))
+    not_text: list[str] = []
+    stream = (document for file in files for document in _read_file(file, root, most_bytes, dropped, not_text))
     documents, seen = sample_documents(stream, most_bytes=most_bytes, seed=seed, dropped=dropped)
+    if not_text:
+        dropped[NOT_TEXT] = len(not_text)
+        report(f"not UTF-8 text, and so left out: {_first_names(not_text)}; save as UTF-8 what is to be read")
     # Cleaned only now: most of a large folder is not in the sample.
     documents = [replace(document, text=clean_text(document.text)) for document in documents]
     if not documents:
@@ -107,8 +114,16 @@ def _files_below(folder: Path, dropped: Counter[str]) -> list[Path]:
     return files
 
 
-def _read_file(path: Path, root: Path, most_bytes: int, dropped: Counter[str]) -> Iterator[Document]:
-    name = path.relative_to(root).as_posix()
+def _first_names(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _read_file(
+    path: Path, root: Path, most_bytes: int, dropped: Counter[str], not_text: list[str]
+) -> Iterator[Document]:
+    # A file's name may be of another encoding than UTF-8, in which all of ours is stored.
+    name = clean_text(path.relative_to(root).as_posix())
     try:
         if path.name.lower().endswith(_LINE_SUFFIXES):
             yield from _read_lines(path, name, dropped)
@@ -122,7 +137,7 @@ def _read_file(path: Path, root: Path, most_bytes: int, dropped: Counter[str]) -
         raise OwnlmError(f"cannot read {path}: {error}; restore the file or take it out of the folder") from None
     text = decode_text(data)
     if text is None:
-        dropped["files that are not UTF-8 text"] += 1
+        not_text.append(name)
         return
     yield from _document(text, name, (), dropped)
 

@@ -13,7 +13,7 @@ from typing import Any
 from ownlm.artefact import Card, Events, read_card, read_events
 from ownlm.artefact.recipe import to_yaml
 from ownlm.corpus import read_documents
-from ownlm.corpus.make_tokenizer import bytes_per_token
+from ownlm.corpus.shards import bytes_per_token
 from ownlm.evaluation import ExamResult, Share, run_choose, run_exam
 from ownlm.journey.memorisation import continued_text
 from ownlm.journey.recipe import JourneyPlan, QuickstartRecipe

@@ -14,8 +14,8 @@ from ownlm.artefact import Events, Watch, folder_lock, read_card, write_atomical
 from ownlm.artefact.recipe import from_mapping, read_recipe, to_yaml
 from ownlm.corpus import CorpusConfig, build_corpus, corpus_reference_lines
 from ownlm.corpus.conversations import ConversationsConfig, build_conversations
-from ownlm.corpus.make_tokenizer import bytes_per_token, make_tokenizer
-from ownlm.corpus.shards import write_tokens
+from ownlm.corpus.make_tokenizer import make_tokenizer
+from ownlm.corpus.shards import bytes_per_token, write_tokens
 from ownlm.errors import OwnlmError
 from ownlm.journey.narrator import Narrator
 from ownlm.journey.recipe import JourneyPlan, QuickstartOptions, QuickstartRecipe, make_journey_plan, resolve
