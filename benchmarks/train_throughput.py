@@ -3,7 +3,7 @@
 Both sides: the same shape (ours has QK-norm besides), context 256, batches of 8, random tokens.
 
     A  LlamaForCausalLM, AdamW as torch has it by default, one forward and backward a step
-    B  ownlm's train_step: Decoder, fused AdamW; and with Muon, for its price beside it
+    B  ownlm's Learner: Decoder, fused AdamW; and with Muon, for its price beside it
 
 Runs take turns a few steps at a time, round after round, so that a slow moment of the machine meets all.
 """
@@ -28,9 +28,9 @@ from _common import (
 from ownlm.corpus.shards import TokenDocuments
 from ownlm.machine import Probe, has_compiler
 from ownlm.model import Decoder, DecoderConfig, initialise, parameter_count, training_flops_per_token
-from ownlm.train.optim import OptimizerConfig, Optimizers
+from ownlm.train.optim import OptimizerConfig
 from ownlm.train.pack import DocumentRows
-from ownlm.train.step import make_objective, train_step
+from ownlm.train.step import Learner
 
 CONTEXT, ROWS = 256, 8
 ROUND_STEPS = 4
@@ -88,13 +88,10 @@ def transformers_step(config: DecoderConfig, rows: DocumentRows, *, low: bool) -
 def ownlm_step(config: DecoderConfig, rows: DocumentRows, *, low: bool, muon: bool, compiled: bool) -> Step:
     model = initialise(Decoder(config), seed=0).train()
     optimizer = OptimizerConfig(matrix_optimizer="muon" if muon else "adamw", learning_rate=1e-4)
-    optimizers = Optimizers(model, optimizer, muon_dtype=torch.bfloat16 if low else torch.float32)
-    objective = make_objective(compact=False, compiled=compiled)
-    precision = "bfloat16" if low else "float32"
+    learner = Learner.of(model, optimizer, precision="bfloat16" if low else "float32", compiled=compiled)
 
     def step(number: int) -> None:
-        batch = rows.batch(number * ROWS, ROWS)
-        train_step(model, optimizers, batch, objective, micro_rows=0, precision=precision, clip=1.0)
+        learner.step(rows.batch(number * ROWS, ROWS))
 
     return step
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from ownlm.machine import Probe
 from ownlm.model import Decoder, DecoderConfig, initialise, parameter_count
 from ownlm.train.batch import Batch
-from ownlm.train.optim import OptimizerConfig, Optimizers
+from ownlm.train.optim import OptimizerConfig
 from ownlm.train.schedule import ScheduleConfig, rate_factor
-from ownlm.train.step import make_objective, train_step
+from ownlm.train.step import Learner
 
 CONTEXT = 64
 TARGET = 1.88
@@ -211,17 +211,16 @@ def run_baseline(text: Text, steps: int, seed: int) -> Run:
 def run_ours(text: Text, ours: Ours, steps: int, seed: int) -> Run:
     """`steps` steps with the rate decaying to nothing at the last: the loss counts there alone."""
     model = initialise(Decoder(ours.model(text.vocab_size)), seed)
-    optimizers = Optimizers(model, ours.optimizer, muon_dtype=torch.float32)
-    objective = make_objective(compact=False, compiled=False)
+    learner = Learner.of(model, ours.optimizer)
     draws = torch.Generator().manual_seed(seed)
     positions = torch.arange(CONTEXT).expand(ours.rows, -1)
     documents = torch.zeros_like(positions)
 
     def one_step(step: int) -> None:
-        optimizers.set_rate_factor(rate_factor(ours.schedule, step, steps))
+        learner.optimizers.set_rate_factor(rate_factor(ours.schedule, step, steps))
         inputs, targets = text.windows(ours.rows, draws)
         batch = Batch(tokens_BT=inputs, targets_BT=targets, positions_BT=positions, documents_BT=documents)
-        train_step(model, optimizers, batch, objective, micro_rows=0, precision="float32", clip=ours.optimizer.clip)
+        learner.step(batch)
 
     return timed(steps, one_step, lambda: validation_loss(model, text), [steps])
 

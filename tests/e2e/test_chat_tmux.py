@@ -118,13 +118,36 @@ def test_a_stopped_answer_stays_and_the_conversation_goes_on(open_chat):
     assert screen.modes() == ORDERLY
 
 
-def test_ctrl_c_clears_the_line_and_leaves_at_an_empty_prompt(open_chat):
-    screen = open_chat()
+def test_ctrl_c_clears_the_line_and_twice_leaves_at_an_empty_prompt(open_chat):
+    screen = open_chat(answers=["I see."])
     screen.keys("half a question", "C-c")
     screen.wait_for_prompt()
     screen.keys("C-c")
+    screen.wait_for("Ctrl-C again to leave.\n>")
+    screen.keys("another", "C-c")
+    screen.wait_for_prompt()
+    screen.keys("C-c")  # the cleared line stood between the presses
+    screen.wait_for(">\nCtrl-C again to leave.\n>\nCtrl-C again to leave.\n>")
+    screen.keys("hello", "Enter")
+    screen.wait_for("I see.")
+    screen.wait_for_prompt()
+    screen.keys("C-c")
+    screen.wait_for("itself)\n\n>\nCtrl-C again to leave.\n>")
+    screen.keys("C-c")
     screen.wait_for("code=0")
     assert screen.modes() == ORDERLY
+
+
+def test_ctrl_c_just_after_a_short_answer_keeps_the_conversation(open_chat):
+    """Wherever between the last token and the next prompt it falls, it is no wish to leave."""
+    for _ in range(4):
+        screen = open_chat(answers=["Hi."])
+        screen.keys("hello", "Enter")
+        screen.wait_for("Hi.")
+        screen.keys("C-c")
+        screen.wait_for_prompt()
+        screen.keys("more", "Enter")
+        screen.wait_for("> more\nHi.")
 
 
 def test_several_pasted_lines_are_one_message_also_during_an_answer(open_chat):

@@ -276,6 +276,25 @@ def test_each_stage_is_a_command(made: Path, text: Path, tmp_path: Path, capsys:
     assert (tmp_path / "base" / "model.safetensors").is_file()
 
 
+def test_a_runs_folder_stands_for_its_parts(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, part in (
+        (["tokenizer", "encode", "{}", "The cat"], "tokenizer"),
+        (["tokenizer", "show", "{}"], "tokenizer"),
+        (["corpus", "show", "{}", "--json"], "corpus"),
+    ):
+        of_part, of_run = (
+            in_process(capsys, *(word.replace("{}", str(folder)) for word in command)) for folder in (made / part, made)
+        )
+        assert of_run == of_part and of_run[0] == 0 and of_run[2] == ""
+    assert in_process(capsys, "corpus", "tokenize", made, made, "--out", tmp_path / "tokens")[0] == 0
+    # A run that is not so far yet, and a folder of something else, are told.
+    (tmp_path / "begun").mkdir()
+    for command in (["tokenizer", "show"], ["corpus", "show"]):
+        status, _, err = in_process(capsys, *command, tmp_path / "begun")
+        assert status == 2
+        one_line(err, str(tmp_path / "begun"))
+
+
 def test_the_printed_recipe_is_one_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, first, _ = in_process(capsys, "quickstart", "--show-recipe", "--depth", "2", "--seed", "5")
     assert status == 0

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ownlm.train.conversations import ConversationRows, Example
 from ownlm.train.loss import token_loss
 from ownlm.train.optim import OptimizerConfig, Optimizers
 from ownlm.train.pack import DocumentRows, next_token_batch
-from ownlm.train.step import accumulate, make_objective, train_step
+from ownlm.train.step import Learner, accumulate, make_objective
 from tiny_models import ADAMW, random_decoder, random_documents, random_ids, token_loss_of
 
 VOCAB, CONTEXT = 64, 24
@@ -68,12 +69,9 @@ def test_micro_batches_of_unequal_numbers_of_targets_give_the_same_step() -> Non
     twin = copy.deepcopy(model)
     results = []
     for each, micro_rows in ((model, 0), (twin, 1)):
-        optimizers = Optimizers(each, ADAMW, muon_dtype=torch.float32)
+        learner = Learner.of(each, ADAMW, micro_rows=micro_rows)
         for step in range(5):
-            b = batch if step == 0 else batch_of(8, first=8 * step)
-            result = train_step(
-                each, optimizers, b, token_loss_of, micro_rows=micro_rows, precision="float32", clip=1.0
-            )
+            result = learner.step(batch if step == 0 else batch_of(8, first=8 * step))
             assert result.updated
         results.append(result)
     assert results[0].loss == pytest.approx(results[1].loss, rel=1e-9)
@@ -145,11 +143,11 @@ def test_positions_restart_with_each_document() -> None:
 def test_packed_training_steps_reach_the_weights_of_unpacked_ones() -> None:
     model = decoder()
     twin = copy.deepcopy(model)
-    ours = Optimizers(model, ADAMW, muon_dtype=torch.float32)
+    ours = Learner.of(model, replace(ADAMW, clip=0.5))
     theirs = Optimizers(twin, ADAMW, muon_dtype=torch.float32)
     for step in range(4):
         documents = [random_ids(n, seed=10 * step + n, vocab=VOCAB) for n in (4, 11, 7)]
-        train_step(model, ours, packed(documents), token_loss_of, micro_rows=0, precision="float32", clip=0.5)
+        ours.step(packed(documents))
         _, count = alone(twin, documents)
         for parameter in twin.parameters():
             assert parameter.grad is not None
@@ -204,9 +202,7 @@ def test_a_batch_without_targets_is_no_step(compact: bool) -> None:
     model, batch = decoder(), batch_of(2)
     batch.targets_BT.fill_(IGNORE)
     before = copy.deepcopy(model.state_dict())
-    optimizers = Optimizers(model, OptimizerConfig(), muon_dtype=torch.float32)
-    objective = make_objective(compact=compact, compiled=False)
-    result = train_step(model, optimizers, batch, objective, micro_rows=1, precision="float32", clip=1.0)
+    result = Learner.of(model, OptimizerConfig(), micro_rows=1, compact=compact).step(batch)
     assert not result.updated and result.targets == 0 and result.loss == 0
     assert_same(model.state_dict(), before, 0)
 
@@ -214,17 +210,17 @@ def test_a_batch_without_targets_is_no_step(compact: bool) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_step_that_is_not_finite_changes_no_weight_and_no_momentum(value: float) -> None:
     model, batch = decoder(), batch_of(2)
-    optimizers = Optimizers(model, OptimizerConfig(), muon_dtype=torch.float32)
-    train_step(model, optimizers, batch, token_loss_of, micro_rows=0, precision="float32", clip=1.0)
-    before, momentum = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizers.state_dict())
+    learner = Learner.of(model, OptimizerConfig())
+    learner.step(batch)
+    before, momentum = copy.deepcopy(model.state_dict()), copy.deepcopy(learner.optimizers.state_dict())
 
     def poisoned(model: Decoder, batch: Batch) -> object:
         loss = token_loss_of(model, batch)
         return type(loss)(loss.total * value, loss.count)
 
-    result = train_step(model, optimizers, batch, poisoned, micro_rows=0, precision="float32", clip=1.0)
+    result = replace(learner, objective=poisoned).step(batch)
     assert not result.updated
     assert_same(model.state_dict(), before, 0)
-    assert str(optimizers.state_dict()) == str(momentum)
+    assert str(learner.optimizers.state_dict()) == str(momentum)
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert train_step(model, optimizers, batch, token_loss_of, micro_rows=0, precision="float32", clip=1.0).updated
+    assert learner.step(batch).updated

@@ -248,3 +248,12 @@ def test_ctrl_c_stops_a_piped_answer_with_its_code():
     assert process.returncode == 130
     assert out.endswith(b"\n")
     assert b"stopped by Ctrl-C" in err
+
+
+def test_ctrl_c_after_the_last_token_is_no_stop():
+    def press(question, answer):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    result = chat("one\ntwo\n", check_answer=press)
+    assert (result.code, result.out) == (0, "answer to one\nanswer to two\n")
+    assert result.err.count("ended by itself") == 2

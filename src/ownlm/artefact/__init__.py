@@ -3,13 +3,14 @@
 from ownlm.artefact.card import Card, content_hash, read_card
 from ownlm.artefact.folder import Draft, file_sha256, seal_folder, verify_artefact, write_artefact
 from ownlm.artefact.lock import folder_lock
-from ownlm.artefact.run import Events, read_events
+from ownlm.artefact.run import Events, Watch, read_events
 from ownlm.artefact.write import disk_errors, write_atomically
 
 __all__ = [
     "Card",
     "Draft",
     "Events",
+    "Watch",
     "content_hash",
     "disk_errors",
     "file_sha256",

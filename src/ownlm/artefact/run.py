@@ -6,13 +6,16 @@ power failure is dropped on reading and mended on the next append.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ownlm.artefact.write import disk_errors, write_atomically
 
 SCHEMA_VERSION = 1
+
+# Hears every event of a run as it is recorded.
+Watch = Callable[[dict[str, Any]], None]
 
 
 class Events:

@@ -4,7 +4,8 @@ In:  a session, a question, a terminal.
 Out: the answer on stdout as it comes; on stderr its figures, what Python gives where the answer says
      otherwise, and what was left out. The session keeps question and answer, a stopped one too.
 
-Ctrl-C stops the answer; a second one, before the model has stopped, leaves (KeyboardInterrupt).
+Ctrl-C stops the answer; a second one, before the model has stopped, leaves (keyboard.Leave). One that comes when
+the answer has just ended by itself changes nothing: it was meant for the answer.
 """
 
 import json
@@ -93,8 +94,6 @@ class SilentWriter:
 
 def show_answer(session: Session, question: str, terminal: Terminal) -> bool:
     """Ask, and write the answer while it comes; whether it was whole, not stopped by Ctrl-C."""
-    writer = _writer(session, terminal)
-    pieces: list[Piece] = []
     stream: ChatStream | None = None
     stopped = False
 
@@ -104,8 +103,10 @@ def show_answer(session: Session, question: str, terminal: Terminal) -> bool:
         if stream is not None:
             stream.cancel()
 
-    try:
-        with on_interrupt(stop):
+    with on_interrupt(stop):
+        writer = _writer(session, terminal)
+        pieces: list[Piece] = []
+        try:
             stream = session.ask(question)
             if stopped:  # while the model was reading the question
                 stream.cancel()
@@ -114,23 +115,24 @@ def show_answer(session: Session, question: str, terminal: Terminal) -> bool:
                     break
                 pieces.append(piece)
                 terminal.answer(writer.push(piece))
-    except BaseException as error:
-        if stream is not None:
-            stream.cancel()
-        if not isinstance(error, BrokenPipeError):
-            terminal.answer(writer.finish() if pieces else "")
-        raise
-    answer = "".join(piece.text for piece in pieces)
-    terminal.answer(writer.finish() if pieces or not stopped else "")
-    if answer or not stopped:
-        session.keep(question, answer)
-    check = session.options.check_answer
-    corrected = check(question, answer) if check and not stopped else None
-    if session.options.json:
-        terminal.answer(_as_json(session, question, answer, stream, stopped, corrected, pieces))
-    else:
-        _note_figures(session, terminal, stream, answer, stopped, corrected)
-    return not stopped
+        except BaseException as error:
+            if stream is not None:
+                stream.cancel()
+            if not isinstance(error, BrokenPipeError):
+                terminal.answer(writer.finish() if pieces else "")
+            raise
+        whole = not stopped
+        answer = "".join(piece.text for piece in pieces)
+        terminal.answer(writer.finish() if pieces or whole else "")
+        if answer or whole:
+            session.keep(question, answer)
+        check = session.options.check_answer
+        corrected = check(question, answer) if check and whole else None
+        if session.options.json:
+            terminal.answer(_as_json(session, question, answer, stream, whole, corrected, pieces))
+        else:
+            _note_figures(session, terminal, stream, answer, whole, corrected)
+    return whole
 
 
 def _writer(session: Session, terminal: Terminal) -> Writer:
@@ -148,19 +150,19 @@ def _note_figures(
     terminal: Terminal,
     stream: ChatStream,
     answer: str,
-    stopped: bool,
+    whole: bool,
     corrected: str | None,
 ) -> None:
     if corrected is not None:
         terminal.note(corrected, style="")
-    reason = "stopped by Ctrl-C" if stopped or stream.finish_reason == "cancelled" else "ended by itself"
-    if not stopped and stream.finish_reason == "length":
+    reason = "stopped by Ctrl-C" if not whole or stream.finish_reason == "cancelled" else "ended by itself"
+    if whole and stream.finish_reason == "length":
         full = stream.tokens < session.max_tokens
         reason = "cut: the context is full (/clear)" if full else f"cut at {session.max_tokens} tokens (/max)"
     count = "1 token" if stream.tokens == 1 else f"{stream.tokens} tokens"
     parts = [count, f"{stream.tokens_per_second:.1f} tokens/s", reason]
     if not answer.strip():
-        parts.append("the question is taken back" if stopped and not answer else "the answer is empty")
+        parts.append("the question is taken back" if not whole and not answer else "the answer is empty")
     if stream.context_dropped:
         parts.append(f"the context is full: the oldest {stream.context_dropped} messages were not read")
     terminal.note("(" + ", ".join(parts) + ")")
@@ -171,7 +173,7 @@ def _as_json(
     question: str,
     answer: str,
     stream: ChatStream,
-    stopped: bool,
+    whole: bool,
     corrected: str | None,
     pieces: list[Piece],
 ) -> str:
@@ -180,7 +182,7 @@ def _as_json(
         "model": session.model.name,
         "question": question,
         "answer": answer,
-        "finish_reason": "cancelled" if stopped else stream.finish_reason,
+        "finish_reason": stream.finish_reason if whole else "cancelled",
         "tokens": stream.tokens,
         "tokens_per_second": round(stream.tokens_per_second, 2),
         "context_dropped": stream.context_dropped,

@@ -51,7 +51,7 @@ def run_command(line: str, session: Session, terminal: Terminal) -> Next:
 def _help(session: Session, terminal: Terminal, argument: str) -> None:
     for name, command in COMMANDS.items():
         terminal.note(f"{('/' + name + ' ' + command.argument).ljust(16)}{command.help}", style="")
-    terminal.note("Alt+Enter: a new line. Ctrl-C: stop the answer; at an empty prompt, leave. Ctrl-D: leave.")
+    terminal.note("Alt+Enter: a new line. Ctrl-C: stop the answer; twice at an empty prompt, leave. Ctrl-D: leave.")
 
 
 def _where(session: Session, terminal: Terminal, argument: str) -> None:

@@ -1,8 +1,8 @@
 """Where the questions come from: a person at a terminal, or lines in a pipe.
 
 In:  the terminal; for a person also the commands' names, for the Tab key.
-Out: `PromptReader.read(prefill)` gives the next message; EOFError (Ctrl-D) and KeyboardInterrupt (Ctrl-C at
-     an empty prompt) mean the end. `piped_lines` gives one message a line.
+Out: `PromptReader.read(prefill)` gives the next message; EOFError (Ctrl-D, or Ctrl-C twice at an empty prompt)
+     means the end. `piped_lines` gives one message a line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,13 +30,14 @@ class PromptReader:
         from prompt_toolkit.shortcuts import CompleteStyle
 
         assert terminal.interactive
+        self._terminal, self._asked_to_leave = terminal, False
         self._session: PromptSession[str] = PromptSession(
             input=create_input(terminal.stdin),
             output=create_output(terminal.screen),
             history=FileHistory(str(history)) if history else InMemoryHistory(),
             multiline=True,
             prompt_continuation=" " * len(PROMPT),
-            key_bindings=_key_bindings(),
+            key_bindings=self._key_bindings(),
             completer=WordCompleter([f"/{name}" for name in commands], sentence=True),
             complete_while_typing=False,
             complete_style=CompleteStyle.READLINE_LIKE,
@@ -46,30 +47,45 @@ class PromptReader:
         )
 
     def read(self, prefill: str = "") -> str:
-        return self._session.prompt(PROMPT, default=prefill)
+        while True:
+            try:
+                line = self._session.prompt(PROMPT, default=prefill)
+            except KeyboardInterrupt:
+                if self._asked_to_leave:
+                    raise EOFError from None
+                self.ask_again()
+                prefill = ""
+                continue
+            self._asked_to_leave = False
+            return line
 
+    def ask_again(self) -> None:
+        """Take one Ctrl-C for a mistake: an answer may have ended just before it was pressed."""
+        self._asked_to_leave = True
+        self._terminal.note("Ctrl-C again to leave.")
 
-def _key_bindings() -> "KeyBindings":
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+    def _key_bindings(self) -> "KeyBindings":
+        from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-    bindings = KeyBindings()
+        bindings = KeyBindings()
 
-    @bindings.add("enter")
-    def _send(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
+        @bindings.add("enter")
+        def _send(event: KeyPressEvent) -> None:
+            event.current_buffer.validate_and_handle()
 
-    @bindings.add("escape", "enter")
-    def _new_line(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
+        @bindings.add("escape", "enter")
+        def _new_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
 
-    @bindings.add("c-c")
-    def _clear_or_leave(event: KeyPressEvent) -> None:
-        if event.current_buffer.text:
-            event.current_buffer.reset()
-        else:
-            event.app.exit(exception=KeyboardInterrupt())
+        @bindings.add("c-c")
+        def _clear_or_leave(event: KeyPressEvent) -> None:
+            if event.current_buffer.text:
+                event.current_buffer.reset()
+                self._asked_to_leave = False
+            else:
+                event.app.exit(exception=KeyboardInterrupt())
 
-    return bindings
+        return bindings
 
 
 def piped_lines(stdin: TextIO) -> Iterator[str]:

@@ -7,12 +7,11 @@ Out: the exit code. Which way it goes:
     stdin is no terminal  each line is one turn of a conversation (or a command)
     both are terminals    a conversation with a prompt
 
-Exit codes: 0 done (Ctrl-C at the prompt is a way to leave); 2 a user's mistake or an answer that failed,
+Exit codes: 0 done (Ctrl-C twice at the prompt is a way to leave); 2 a user's mistake or an answer that failed,
 where nobody can try again; 130 stopped by Ctrl-C outside a conversation; 141 the reader of our output left.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -20,9 +19,9 @@ from ownlm.cli.chat_answer import PROBABILITY_LEGEND, show_answer
 from ownlm.cli.chat_commands import COMMANDS, Next, run_command
 from ownlm.cli.chat_input import PROMPT, PromptReader, piped_lines, piped_text
 from ownlm.cli.chat_session import ChatModel, ChatOptions, Session
-from ownlm.cli.keyboard import quiet_keyboard, terminal_restored
+from ownlm.cli.keyboard import Leave, quiet_keyboard, terminal_restored
 from ownlm.cli.screen_text import BOLD
-from ownlm.cli.terminal import Terminal
+from ownlm.cli.terminal import Terminal, forget_output
 from ownlm.errors import OwnlmError
 
 DONE, FAILED, INTERRUPTED, READER_GONE = 0, 2, 130, 141
@@ -45,7 +44,7 @@ def run_chat(model: ChatModel, *, options: ChatOptions, stdin: TextIO, stdout: T
         terminal.note(f"ownlm: {error}", style="")
         return FAILED
     except BrokenPipeError:
-        _forget_output(stdout)
+        forget_output(stdout)
         return READER_GONE
 
 
@@ -80,20 +79,26 @@ def _conversation(session: Session, terminal: Terminal) -> int:
     while True:
         try:
             line = reader.read(prefill)
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return DONE
         prefill = ""
         if not line.strip():
             continue
-        with _mistakes_told(terminal):
-            upcoming = _understand(line, session, terminal)
-            if upcoming.quit:
-                return DONE
-            prefill = upcoming.prefill
-            if upcoming.ask is not None:
-                with quiet_keyboard(terminal):
-                    show_answer(session, upcoming.ask, terminal)
-        terminal.note("", style="")
+        try:
+            with _mistakes_told(terminal):
+                upcoming = _understand(line, session, terminal)
+                if upcoming.quit:
+                    return DONE
+                prefill = upcoming.prefill
+                if upcoming.ask is not None:
+                    with quiet_keyboard(terminal):
+                        show_answer(session, upcoming.ask, terminal)
+            terminal.note("", style="")
+        except Leave:
+            return DONE
+        except KeyboardInterrupt:
+            # Between an answer and the prompt, or during a command: no reason to lose the conversation.
+            reader.ask_again()
 
 
 def _greet(session: Session, terminal: Terminal) -> None:
@@ -123,11 +128,3 @@ def _mistakes_told(terminal: Terminal) -> Iterator[None]:
         yield
     except OwnlmError as error:
         terminal.note(f"ownlm: {error}", style="")
-
-
-def _forget_output(stdout: TextIO) -> None:
-    """Python flushes stdout once more at exit, and would complain again about the reader who left."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stdout.fileno())
-        os.close(nowhere)

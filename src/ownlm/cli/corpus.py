@@ -46,13 +46,14 @@ def show(corpus: Path, *, json: Annotated[bool, Parameter(negative="")] = False)
     Parameters
     ----------
     corpus
-        A corpus folder.
+        A corpus's folder, or a run's.
     json
         The tables as one JSON object.
     """
+    from ownlm.cli.parts import corpus_folder
     from ownlm.corpus import show_corpus
 
-    tables = show_corpus(corpus)
+    tables = show_corpus(corpus_folder(corpus))
     if json:
         from json import dumps
 
@@ -84,18 +85,19 @@ def tokenize(corpus: Path, tokenizer: Path, *, out: Path, force: Force = False) 
     Parameters
     ----------
     corpus
-        A corpus folder.
+        A corpus's folder, or a run's.
     tokenizer
-        A tokenizer folder.
+        A tokenizer's folder, a model's or a run's.
     out
         The folder to write.
     force
         Move an existing folder aside.
     """
     from ownlm.artefact import read_card
+    from ownlm.cli.parts import corpus_folder, tokenizer_folder
     from ownlm.corpus.shards import write_tokens
 
-    write_tokens(corpus, tokenizer, out, force=force)
+    write_tokens(corpus_folder(corpus), tokenizer_folder(tokenizer), out, force=force)
     for name, figures in read_card(out).figures.items():
         if isinstance(figures, dict):
             _say(f"{name}: {figures['documents']:,} documents, {figures['tokens']:,} tokens")
@@ -118,7 +120,7 @@ def conversations(
     out
         The folder to write.
     corpus
-        A corpus folder, whose held-out docstrings become an exam.
+        A corpus's folder, or a run's, whose held-out docstrings become an exam.
     chat
         Your own conversations (.jsonl): these alone are used.
     from_text
@@ -128,8 +130,10 @@ def conversations(
     force
         Move an existing folder aside.
     """
+    from ownlm.cli.parts import corpus_folder
     from ownlm.corpus.conversations import ConversationsConfig, build_conversations
 
+    corpus = corpus_folder(corpus) if corpus else None
     config = ConversationsConfig(corpus=corpus, chat=chat, from_text=from_text, seed=seed)
     build_conversations(out, config, force=force)
     _say(f"the conversations lie in {out}")

@@ -1,7 +1,7 @@
 """Keys, signals and the terminal's modes while the chat runs, and everything put back at its end.
 
 In:  the terminal's streams.
-Out: three context managers: `on_interrupt` (Ctrl-C calls a function once, then leaves), `quiet_keyboard`
+Out: three context managers: `on_interrupt` (Ctrl-C calls a function once, then raises Leave), `quiet_keyboard`
      (keys typed during an answer are kept for the next question and not shown in between), and
      `terminal_restored` (cursor, paste mode, colours and line mode as they were, whatever ends the chat).
 """
@@ -24,9 +24,13 @@ _PASTE_ON, _PASTE_OFF = "\x1b[?2004h", "\x1b[?2004l"
 _AS_IT_WAS = f"{_PASTE_OFF}\x1b[0m\x1b[?25h"
 
 
+class Leave(KeyboardInterrupt):
+    """Ctrl-C was pressed again, before the first press had its effect: the user wants out."""
+
+
 @contextlib.contextmanager
 def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C calls `stop` and lets the model end by itself; the second raises KeyboardInterrupt."""
+    """The first Ctrl-C calls `stop` and lets the model end by itself; the second raises Leave."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -36,7 +40,7 @@ def on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
         nonlocal presses
         presses += 1
         if presses > 1:
-            raise KeyboardInterrupt
+            raise Leave
         stop()
 
     before = signal.signal(signal.SIGINT, handle)

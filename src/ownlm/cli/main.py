@@ -58,8 +58,9 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _complain("stopped; what was finished is kept, and the same command goes on", status=130)
     except BrokenPipeError:
-        # The reader of a pipe has left: nothing to tell anyone, and nothing more to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from ownlm.cli.terminal import forget_output
+
+        forget_output(sys.stdout)
         return 141
     except MemoryError:
         return _complain("the memory is full; take a smaller model, fewer rows, or a machine with more")

@@ -4,6 +4,7 @@ In:  three streams (stdin, stdout, stderr), the choice of --color, the environme
 Out: `Terminal`, which writes answers to stdout and everything else to stderr.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Literal, TextIO
@@ -26,6 +27,14 @@ def use_color(stream: TextIO, choice: ColorChoice, environ: Mapping[str, str]) -
     if choice != "auto":
         return choice == "always"
     return is_tty(stream) and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def forget_output(stream: TextIO) -> None:
+    """The reader of a pipe has left: Python's own flush at exit must not complain of it again."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def terminal_columns(stream: TextIO) -> int | None:

@@ -20,7 +20,7 @@ def train(
     Parameters
     ----------
     corpus
-        A corpus folder; its held-out documents are not looked at.
+        A corpus's folder, or a run's; the held-out documents are not looked at.
     out
         The folder to write.
     vocab_size
@@ -30,9 +30,10 @@ def train(
     force
         Move an existing folder aside.
     """
+    from ownlm.cli.parts import corpus_folder
     from ownlm.corpus.make_tokenizer import TokenizerConfig, make_tokenizer
 
-    make_tokenizer(corpus, out, TokenizerConfig(kind=kind, vocab_size=vocab_size), force=force)
+    make_tokenizer(corpus_folder(corpus), out, TokenizerConfig(kind=kind, vocab_size=vocab_size), force=force)
     sys.stdout.write(f"the tokenizer lies in {out}\n")
     return 0
 
@@ -43,11 +44,12 @@ def show(tokenizer: Path) -> int:
     Parameters
     ----------
     tokenizer
-        A tokenizer folder or a model folder.
+        A tokenizer's folder, a model's or a run's.
     """
+    from ownlm.cli.parts import tokenizer_folder
     from ownlm.tokenizer import Tokenizer, compression
 
-    opened = Tokenizer.load(tokenizer)
+    opened = Tokenizer.load(tokenizer_folder(tokenizer))
     sys.stdout.write(f"{opened.kind}, {opened.vocab_size:,} ids\nbytes per token by kind of text:\n")
     for name, result in compression(opened).items():
         sys.stdout.write(f"  {name:<10} {result.bytes_per_token:5.2f}\n")
@@ -60,15 +62,16 @@ def encode(tokenizer: Path, text: str, *, json: Annotated[bool, Parameter(negati
     Parameters
     ----------
     tokenizer
-        A tokenizer folder or a model folder.
+        A tokenizer's folder, a model's or a run's.
     text
         The text to cut.
     json
         The ids as a JSON list.
     """
+    from ownlm.cli.parts import tokenizer_folder
     from ownlm.tokenizer import Tokenizer, cut
 
-    opened = Tokenizer.load(tokenizer)
+    opened = Tokenizer.load(tokenizer_folder(tokenizer))
     text = sys.stdin.read() if text == "-" else text
     if json:
         from json import dumps

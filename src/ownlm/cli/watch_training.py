@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 
+from ownlm.artefact import Watch
 from ownlm.cli.training_view import TrainingView
 from ownlm.train import Stopped
 
 
-def watched(work: Callable[[Callable[[dict[str, Any]], None]], Path], stream: TextIO, *, asks: bool) -> int:
+def watched(work: Callable[[Watch], Path], stream: TextIO, *, asks: bool) -> int:
     """Run `work`, show its events, say where the model lies; 130 when it was stopped and saved."""
     console = Console(file=stream, highlight=False)
     view = TrainingView(console, asks=asks)

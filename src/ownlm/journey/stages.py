@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from ownlm.artefact import Events, folder_lock, read_card, write_atomically
+from ownlm.artefact import Events, Watch, folder_lock, read_card, write_atomically
 from ownlm.artefact.recipe import from_mapping, read_recipe, to_yaml
 from ownlm.corpus import CorpusConfig, build_corpus, corpus_reference_lines
 from ownlm.corpus.conversations import ConversationsConfig, build_conversations
@@ -120,7 +120,7 @@ class _Journey:
         self._note(name, started, meter)
         return result
 
-    def _train(self, stage: str, folder: str, work: Callable[[Path, Callable[[dict[str, Any]], None]], Path]) -> None:
+    def _train(self, stage: str, folder: str, work: Callable[[Path, Watch], Path]) -> None:
         """Run a training stage; its energy stands in its own record, over all interruptions."""
         started = monotonic()
         try:
@@ -159,7 +159,7 @@ class _Journey:
         )
         return build_conversations(self.run / "conversations", config)
 
-    def _pretrain(self, out: Path, on_event: Callable[[dict[str, Any]], None]) -> Path:
+    def _pretrain(self, out: Path, on_event: Watch) -> Path:
         recipe, plan = self.recipe, self.plan
         stage = replace(recipe.pretrain, seed=recipe.seed, steps=plan.pretrain_steps, minutes=plan.pretrain_minutes)
         return pretrain(
@@ -175,11 +175,11 @@ class _Journey:
             facts={"reference_lines": corpus_reference_lines(self.run / "corpus")},
         )
 
-    def _finetune(self, out: Path, on_event: Callable[[dict[str, Any]], None]) -> Path:
+    def _finetune(self, out: Path, on_event: Watch) -> Path:
         plan = self.plan
         return self._tune(out, on_event, steps=plan.finetune_steps, minutes=plan.finetune_minutes)
 
-    def _control(self, out: Path, on_event: Callable[[dict[str, Any]], None]) -> Path:
+    def _control(self, out: Path, on_event: Watch) -> Path:
         # The control gets exactly the tuning's steps, so that pretraining is the only difference.
         steps = json.loads((self.run / "chat" / "run.json").read_text(encoding="utf-8"))["steps"]
         return self._tune(out, on_event, steps=steps, minutes=None, from_scratch=True)
@@ -191,7 +191,7 @@ class _Journey:
     def _tune(
         self,
         out: Path,
-        on_event: Callable[[dict[str, Any]], None],
+        on_event: Watch,
         *,
         steps: int | None,
         minutes: float | None,

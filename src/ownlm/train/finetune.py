@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ownlm.artefact import folder_lock, verify_artefact
+from ownlm.artefact import Watch, folder_lock, verify_artefact
 from ownlm.engine import Request, Sampling, complete
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
@@ -23,7 +23,6 @@ from ownlm.train.conversations import ConversationRows, read_conversations, rend
 from ownlm.train.loop import Looks, fix_plan, train
 from ownlm.train.loss import token_loss
 from ownlm.train.plan import make_plan
-from ownlm.train.pretrain import Watch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,16 +19,15 @@ from typing import Any, Protocol
 
 import torch
 
-from ownlm.artefact import Events, read_events, write_atomically
+from ownlm.artefact import Events, Watch, read_events, write_atomically
 from ownlm.errors import OwnlmError
 from ownlm.machine import EnergyMeter
 from ownlm.model import Decoder
 from ownlm.train.batch import Batch
 from ownlm.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_snapshot, snapshot_steps
 from ownlm.train.config import Plan
-from ownlm.train.optim import Optimizers
 from ownlm.train.schedule import rate_factor
-from ownlm.train.step import Objective, StepResult, make_objective, train_step
+from ownlm.train.step import Learner, StepResult
 
 # So many steps without an update in a row mean a run that will not recover by itself.
 _MOST_SKIPS = 20
@@ -53,7 +52,7 @@ class Looks:
 
     validate: Callable[[Decoder], dict[str, Any]] | None = None
     sample: Callable[[Decoder], list[tuple[str, str]]] | None = None
-    watch: Callable[[dict[str, Any]], None] = field(default=lambda event: None)
+    watch: Watch = field(default=lambda event: None)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -82,9 +81,15 @@ class _Training:
     def __init__(self, run: Path, plan: Plan, model: Decoder, rows: Rows, looks: Looks) -> None:
         self.run, self.plan, self.model, self.rows, self.looks = run, plan, model, rows, looks
         self.events, self.samples = Events(run / "events.jsonl"), Events(run / "samples.jsonl")
-        muon = torch.bfloat16 if plan.precision == "bfloat16" else torch.float32
-        self.optimizers = Optimizers(model, plan.optimizer, muon_dtype=muon)
-        self.objective: Objective = make_objective(compact=plan.compact_loss, compiled=plan.compile)
+        self.learner = Learner.of(
+            model,
+            plan.optimizer,
+            precision=plan.precision,
+            micro_rows=plan.micro_rows,
+            compact=plan.compact_loss,
+            compiled=plan.compile,
+        )
+        self.optimizers = self.learner.optimizers
         self.step, self.seconds, self.watt_hours = 0, 0.0, 0.0
         self.skips = 0
         self._resume()
@@ -123,16 +128,7 @@ class _Training:
     def _one_step(self) -> StepResult:
         plan = self.plan
         self.optimizers.set_rate_factor(rate_factor(plan.schedule, self.step, plan.steps))
-        batch = self.rows.batch(self.step * plan.rows, plan.rows)
-        return train_step(
-            self.model,
-            self.optimizers,
-            batch,
-            self.objective,
-            micro_rows=plan.micro_rows,
-            precision=plan.precision,
-            clip=plan.optimizer.clip,
-        )
+        return self.learner.step(self.rows.batch(self.step * plan.rows, plan.rows))
 
     def _record(self, result: StepResult, seconds: float) -> None:
         if not result.updated:

@@ -3,15 +3,12 @@
 import copy
 import time
 
-import torch
-
 from ownlm.errors import OwnlmError
 from ownlm.machine import has_compiler, probe
 from ownlm.model import Decoder
 from ownlm.train.config import Plan, TrainConfig
 from ownlm.train.loop import Rows
-from ownlm.train.optim import Optimizers
-from ownlm.train.step import make_objective, train_step
+from ownlm.train.step import Learner
 
 # Compiling takes up to a minute on two cores and gains a quarter: a run must be longer than this to win by it.
 COMPILE_FROM_MINUTES = 10.0
@@ -60,22 +57,18 @@ def make_plan(config: TrainConfig, model: Decoder, rows: Rows, *, compact_loss: 
 def seconds_a_step(
     config: TrainConfig, model: Decoder, rows: Rows, precision: str, *, compact_loss: bool, compiled: bool
 ) -> float:
-    twin = copy.deepcopy(model).train()
-    muon = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    optimizers = Optimizers(twin, config.optimizer, muon_dtype=muon)
-    objective = make_objective(compact=compact_loss, compiled=compiled)
+    learner = Learner.of(
+        copy.deepcopy(model).train(),
+        config.optimizer,
+        precision=precision,
+        micro_rows=config.micro_rows,
+        compact=compact_loss,
+        compiled=compiled,
+    )
     times = []
     for step in range(_PROBE_STEPS + 1):
         started = time.perf_counter()
-        train_step(
-            twin,
-            optimizers,
-            rows.batch(step * config.rows, config.rows),
-            objective,
-            micro_rows=config.micro_rows,
-            precision=precision,
-            clip=config.optimizer.clip,
-        )
+        learner.step(rows.batch(step * config.rows, config.rows))
         times.append(time.perf_counter() - started)
     # The first step compiles and allocates; of the others the quickest, for what disturbs only ever slows down.
     return min(times[1:])

@@ -3,7 +3,7 @@
 tokens/ ──rows──▶ next-token loss ──▶ loop (run folder) ──▶ base model folder
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ownlm.artefact import folder_lock
+from ownlm.artefact import Watch, folder_lock
 from ownlm.corpus.shards import TokenSet
 from ownlm.engine import Request, Sampling, complete
 from ownlm.engine.perplexity import TextLoss, text_loss
@@ -25,7 +25,6 @@ from ownlm.train.loop import Looks, fix_plan, train
 from ownlm.train.pack import DocumentRows
 from ownlm.train.plan import make_plan
 
-Watch = Callable[[dict[str, Any]], None]
 # A look while training reads so many tokens of each held-out slice: always the same ones.
 QUICK_TOKENS = 6_000
 # Reported beside the others, and not part of the one figure: text of a package that training never saw.

@@ -14,7 +14,7 @@ import torch
 from ownlm.model import Decoder
 from ownlm.train.batch import Batch
 from ownlm.train.loss import LossSum, token_loss
-from ownlm.train.optim import Optimizers
+from ownlm.train.optim import OptimizerConfig, Optimizers
 
 Objective = Callable[[Decoder, Batch], LossSum]
 
@@ -53,25 +53,51 @@ def accumulate(
     return total, targets
 
 
-def train_step(
-    model: Decoder,
-    optimizers: Optimizers,
-    batch: Batch,
-    objective: Objective,
-    *,
-    micro_rows: int,
-    precision: str,
-    clip: float,
-) -> StepResult:
-    """Update `model` by one batch."""
-    total, targets = accumulate(model, batch, objective, micro_rows=micro_rows, precision=precision)
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    if targets:
-        torch._foreach_div_(gradients, targets)
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
-    updated = targets > 0 and norm < float("inf")
-    if updated:
-        optimizers.step()
-    optimizers.zero_grad()
-    loss = total / targets if targets else 0.0
-    return StepResult(loss=loss, grad_norm=norm, targets=targets, updated=updated)
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """A model with all that changes it. `micro_rows` go through at once (0: all); `clip` is the gradient's norm."""
+
+    model: Decoder
+    optimizers: Optimizers
+    objective: Objective
+    micro_rows: int = 0
+    precision: str = "float32"
+    clip: float = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        model: Decoder,
+        optimizer: OptimizerConfig,
+        *,
+        precision: str = "float32",
+        micro_rows: int = 0,
+        compact: bool = False,
+        compiled: bool = False,
+    ) -> "Learner":
+        """A learner of the next token, as a plan says."""
+        muon_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        return cls(
+            model=model,
+            optimizers=Optimizers(model, optimizer, muon_dtype=muon_dtype),
+            objective=make_objective(compact=compact, compiled=compiled),
+            micro_rows=micro_rows,
+            precision=precision,
+            clip=optimizer.clip,
+        )
+
+    def step(self, batch: Batch) -> StepResult:
+        """Update the model by one batch."""
+        total, targets = accumulate(
+            self.model, batch, self.objective, micro_rows=self.micro_rows, precision=self.precision
+        )
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        if targets:
+            torch._foreach_div_(gradients, targets)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip))
+        updated = targets > 0 and norm < float("inf")
+        if updated:
+            self.optimizers.step()
+        self.optimizers.zero_grad()
+        loss = total / targets if targets else 0.0
+        return StepResult(loss=loss, grad_norm=norm, targets=targets, updated=updated)
