@@ -108,10 +108,10 @@ def test_docstring_choices_come_from_held_out_prose(tmp_path: Path) -> None:
     items = read(out / "choose.jsonl")
     assert len(items) == 11
     for item in items:
-        number = item["context"].removesuffix("(x):\n").rpartition("act")[2]
+        number = item["question"].removesuffix(" do?").rpartition("act")[2]
         assert item["options"][item["right"]] == f"Do the held thing number {number} well."
         assert len(set(item["options"])) == 4
-        assert item["context"] != item["neutral_context"]
+        assert item["question"] != item["neutral_question"]
         assert number != "3"
     card = verify_artefact(out)
     assert card.how["corpus"] == "corpus" and set(card.inputs) == {"corpus"}

@@ -9,8 +9,9 @@ from ownlm.corpus.conversations.expression_families import FAMILIES, WORDS
 from ownlm.corpus.conversations.expressions import (
     ask_expression,
     draw_expression,
+    exam_expressions,
     expression_key,
-    hold_out_expressions,
+    is_held_out,
 )
 
 
@@ -30,10 +31,19 @@ def test_key_ignores_quotes_spaces_and_needless_brackets() -> None:
 
 
 def test_held_out_expressions_are_distinct_and_spread() -> None:
-    held_out = hold_out_expressions(240, random.Random(0), avoid={"1 + 1"})
+    avoid = {expression.code for expression in exam_expressions(60, random.Random(1))}
+    held_out = exam_expressions(240, random.Random(0), avoid=avoid)
+    assert not avoid & {expression.code for expression in held_out}
     assert len({expression_key(expression.code) for expression in held_out}) == 240
     counts = [sum(e.family == family for e in held_out) for family in FAMILIES]
     assert min(counts) >= 5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_trained_and_what_is_asked_never_meet(family: str) -> None:
+    rng = random.Random(5)
+    assert not any(is_held_out(draw_expression(rng, family).code) for _ in range(100))
+    assert all(is_held_out(draw_expression(rng, family, held_out=True).code) for _ in range(10))
 
 
 def test_question_holds_the_expression_and_the_answer_is_bare() -> None:

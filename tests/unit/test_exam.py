@@ -17,8 +17,8 @@ ITEMS = [
     {"id": "e", "kind": "in_scope", "question": "and len?", "answers": ["Return the number of items."]},
 ]
 CHOICES = [
-    {"id": "0", "context": "a.b():\n", "neutral_context": "n():\n", "options": ["w", "x", "y", "z"], "right": 2},
-    {"id": "1", "context": "c.d():\n", "neutral_context": "n():\n", "options": ["w", "x", "y", "z"], "right": 0},
+    {"id": "0", "question": "a.b?", "neutral_question": "n?", "options": ["w", "x", "y", "z"], "right": 2},
+    {"id": "1", "question": "c.d?", "neutral_question": "n?", "options": ["w", "x", "y", "z"], "right": 0},
 ]
 REFUSAL = "I do not know that, because I only read Python."
 
@@ -104,7 +104,7 @@ def test_a_damaged_exam_is_named_by_line(folder: Path) -> None:
 def test_choices_count_what_the_name_adds(folder: Path) -> None:
     def score(pairs: list[tuple[str, str]]) -> list[float]:
         # "w" is likely anywhere; "y" is likelier after the first name than elsewhere.
-        return [5.0 * (o == "w") + 1.0 * (o == "y" and c.startswith("a.b")) for c, o in pairs]
+        return [5.0 * (o == "w") + 1.0 * (o == "y" and q.startswith("a.b")) for q, o in pairs]
 
     assert mark_choices(folder, score) == [True, False]
     assert run_choose(folder, score) == Share(1, 2)

@@ -34,14 +34,16 @@ DEFAULT_WEIGHTS: Mapping[str, float] = {
 class CorpusConfig:
     """`text`: None for the Python that is installed, a folder (or file), or "hub:NAME".
 
-    `prose_megabytes` and `code_megabytes` bound the training text of the default material, `max_megabytes` that
-    of the user's. A validation slice takes about `validation_share` of the documents it is drawn from and at
-    most `validation_kilobytes`. `near_duplicate` is the Jaccard similarity above which two documents are one.
+    `prose_megabytes` and `code_megabytes` bound the training text of the default material, `example_megabytes` says
+    how much of worked examples joins it, and `max_megabytes` bounds the user's text. A validation slice takes about
+    `validation_share` of the documents it is drawn from and at most `validation_kilobytes`. `near_duplicate` is the
+    Jaccard similarity above which two documents are one.
     """
 
     text: str | None = None
     prose_megabytes: float = 8.0
     code_megabytes: float = 8.0
+    example_megabytes: float = 1.0
     max_megabytes: float = 16.0
     validation_share: float = 0.06
     validation_kilobytes: int = 300
@@ -53,7 +55,8 @@ class CorpusConfig:
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
     def __post_init__(self) -> None:
-        for name in ("prose_megabytes", "code_megabytes", "max_megabytes", "validation_kilobytes"):
+        sizes = ("prose_megabytes", "code_megabytes", "example_megabytes", "max_megabytes", "validation_kilobytes")
+        for name in sizes:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise OwnlmError(f"{name} is {value}; give a number of 0 or more")

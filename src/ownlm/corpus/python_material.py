@@ -33,6 +33,7 @@ from ownlm.corpus.python_text import (
     unwanted_source,
 )
 from ownlm.corpus.split import fraction, sampling_key
+from ownlm.corpus.worked_examples import worked_examples
 
 PYTHON = "python"
 # Of packages, prose is taken from files that are to a third docstrings: parsing the others costs more than it gives.
@@ -111,6 +112,7 @@ def gather_python(config: CorpusConfig, dropped: Counter[str], report: Callable[
             if gathering.is_full(kind):
                 break
             _take(file, kind, gathering)
+    gathering.documents.extend(worked_examples(config.example_megabytes, config.seed))
     return gathering.documents
 
 

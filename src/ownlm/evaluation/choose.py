@@ -1,9 +1,9 @@
-"""Choose the docstring: what pretraining is for, measured without any tuning.
+"""Choose the docstring: what pretraining is for, measured on functions that no tuning spoke of.
 
-In:  a conversations folder with choose.jsonl, and `score`, which maps (context, continuation) texts to
-     log-probabilities in nats. Out: the Share of items whose right option scores best; chance is one in four.
+In:  a conversations folder with choose.jsonl, and `score`, which maps (question, answer) texts to log-probabilities
+     in nats. Out: the Share of items whose right option scores best; chance is one in four.
 
-    score of an option = log p(option | heading with the name) - log p(option | neutral heading)
+    score of an option = log p(option | question about the name) - log p(option | question about a neutral name)
 
 The second term takes away what makes a sentence likely anyway (short, common words): "domain-conditional PMI",
 Holtzman et al., "Surface Form Competition" (arXiv:2104.08315).
@@ -30,12 +30,12 @@ def run_choose(folder: Path, score: Score) -> Share:
 def mark_choices(folder: Path, score: Score) -> list[bool]:
     """Item by item, whether the right option scored best (a tie is wrong), for paired comparisons."""
     read_card(folder, kind="conversations")
-    items = read_items(folder / CHOOSE_NAME, ("context", "neutral_context", "options", "right"))
+    items = read_items(folder / CHOOSE_NAME, ("question", "neutral_question", "options", "right"))
     pairs = [
-        (context, option)
+        (question, option)
         for item in items
         for option in item["options"]
-        for context in (item["context"], item["neutral_context"])
+        for question in (item["question"], item["neutral_question"])
     ]
     scores = iter(score(pairs) if pairs else [])
     marks = []

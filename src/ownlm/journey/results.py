@@ -42,10 +42,10 @@ def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Eve
     base, chat = load(run / "base"), load(run / "chat")
     conversations = run / "conversations"
     before, after = _exam(conversations, base), _exam(conversations, chat)
-    choices = {"pretrained": run_choose(conversations, chat.log_likelihoods)}
+    choices = {"pretrained": run_choose(conversations, chat.answer_log_likelihoods)}
     if (run / "control" / "card.json").is_file():
         control = load(run / "control")
-        choices["scratch"] = run_choose(conversations, control.log_likelihoods)
+        choices["scratch"] = run_choose(conversations, control.answer_log_likelihoods)
     cards = {name: read_card(run / name) for name in ("corpus", "tokenizer", "tokens", "base", "chat")}
     trainings = {stage: read_card(run / name).figures for stage, name in TRAININGS.items() if (run / name).is_dir()}
     summary: dict[str, Any] = {

@@ -26,6 +26,8 @@ from ownlm.report import REPORT_NAME, model_card, write_report
 from ownlm.tokenizer import Tokenizer, cut
 from ownlm.train import FinetuneRecipe, PretrainRecipe, finetune, pretrain
 
+# Of the bytes read: two in ten tokens, for examples are short of letters and long of tokens.
+EXAMPLES_SHARE = 0.12
 OPTIONS, RECIPE, PLAN, SUMMARY = "options.yaml", "recipe.yaml", "journey.json", "summary.json"
 
 
@@ -135,9 +137,16 @@ class _Journey:
 
     def _corpus_config(self) -> CorpusConfig:
         """The recipe's, with no more of the default text than the plan can read, prose and code half and half."""
-        corpus, half = self.recipe.corpus, self.plan.text_megabytes / 2
-        prose, code = min(corpus.prose_megabytes, half), min(corpus.code_megabytes, half)
-        return replace(corpus, prose_megabytes=prose, code_megabytes=code, seed=self.recipe.seed)
+        corpus, read = self.recipe.corpus, self.plan.text_megabytes
+        examples = min(corpus.example_megabytes, read * EXAMPLES_SHARE)
+        half = (read - examples) / 2
+        return replace(
+            corpus,
+            prose_megabytes=min(corpus.prose_megabytes, half),
+            code_megabytes=min(corpus.code_megabytes, half),
+            example_megabytes=examples,
+            seed=self.recipe.seed,
+        )
 
     def _build_conversations(self) -> Path:
         recipe = self.recipe

@@ -1,9 +1,10 @@
 """Choose the docstring: of four real first sentences, which one fits a function that was never trained on?
 
 In:  the held-out prose of a corpus, where each docstring follows a heading such as "json.loads(s, cls):".
-Out: items with a context (the heading), a neutral context, four options and the place of the right one.
+Out: items with a question about the name, the same about a name that says nothing, four options and the right one's
+     place.
 
-An option's score is its log-likelihood after the heading less that after the neutral heading: what the name adds.
+An option's score is its log-likelihood as the answer less that after the neutral question: what the name adds.
 The other three come from other documents and other names. A sentence that also stands in training is left out.
 """
 
@@ -18,17 +19,17 @@ from ownlm.corpus.conversations.facts import first_sentence
 from ownlm.corpus.document import read_documents
 
 HEADING = re.compile(r"(?:\A|\n\n)([A-Za-z]\w*(?:\.[A-Za-z]\w*)+)(\([^\n]*\)):\n")
-NEUTRAL_CONTEXT = "module.name():\n"
+QUESTION = "What does {name} do?"
+NEUTRAL_NAME = "module.name"
 SLICES = ("prose", "package")
 OPTIONS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A function, its heading as in the corpus, and the first sentence that describes it."""
+    """A function and the first sentence that describes it."""
 
     name: str
-    heading: str
     sentence: str
     document: str
 
@@ -41,9 +42,7 @@ def read_described(texts: Iterable[tuple[str, str]]) -> Iterator[Described]:
             end = headings[place + 1].start() if place + 1 < len(headings) else len(text)
             sentence = first_sentence(text[heading.end() : end] or " ")
             if sentence is not None:
-                yield Described(
-                    name=heading[1], heading=f"{heading[1]}{heading[2]}:\n", sentence=sentence, document=document
-                )
+                yield Described(name=heading[1], sentence=sentence, document=document)
 
 
 def make_choices(held_out: Iterable[Described], trained: set[str], count: int, seed: int) -> list[dict[str, Any]]:
@@ -69,8 +68,8 @@ def make_choices(held_out: Iterable[Described], trained: set[str], count: int, s
         items.append(
             {
                 "id": f"choose-{len(items):03d}",
-                "context": right.heading,
-                "neutral_context": NEUTRAL_CONTEXT,
+                "question": QUESTION.format(name=right.name),
+                "neutral_question": QUESTION.format(name=NEUTRAL_NAME),
                 "options": [option.sentence for option in options],
                 "right": options.index(right),
             }

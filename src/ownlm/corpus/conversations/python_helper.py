@@ -2,20 +2,19 @@
 
 In:  ConversationsConfig. Out: training and validation conversations, and the exam.
 
-    exam first ──its expressions, names and wordings are kept apart──▶ validation ──likewise──▶ training
+    exam first ──its questions are kept apart──▶ validation ──likewise──▶ training
 
-Nothing that the exam asks for can be trained on: wordings and near-miss words are parted in their modules, and
-expressions here, by their normalised text.
+Nothing that the exam asks for can be trained on: wordings, near-miss words and expressions are parted in their modules.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ownlm.corpus.conversations import expressions, fact_questions
 from ownlm.corpus.conversations.config import ConversationsConfig
 from ownlm.corpus.conversations.declining import ask_outside, outside_question
-from ownlm.corpus.conversations.expressions import ask_expression, draw_expression
+from ownlm.corpus.conversations.expressions import Expression, ask_expression, draw_expression
 from ownlm.corpus.conversations.fact_questions import ask_fact, ask_name
 from ownlm.corpus.conversations.facts import load_facts
 from ownlm.corpus.conversations.near_miss import ask_near_miss, first_of_owner, make_near_misses
@@ -36,7 +35,6 @@ class PythonHelper:
         self.facts = load_facts()
         self.near_misses = make_near_misses(self.facts)
         self.first_of_owner = first_of_owner(self.facts)
-        self.kept_expressions: set[str] = set()
         self.kept_questions: set[str] = set()
         weights = config.mixture.as_weights()
         self._kinds, self._shares = list(weights), list(weights.values())
@@ -50,8 +48,7 @@ class PythonHelper:
             for fact in rng.sample(self.facts, min(sizes.fact, len(self.facts)))
             for exchange in [ask_fact(fact, fact_questions.HELD_OUT, rng)]
         ]
-        asked = expressions.hold_out_expressions(sizes.expression, rng)
-        self.kept_expressions.update(expression.code for expression in asked)
+        asked = expressions.exam_expressions(sizes.expression, rng)
         items += [
             _item("expression", ask_expression(held, expressions.TRAINED, rng), family=held.family) for held in asked
         ]
@@ -59,7 +56,7 @@ class PythonHelper:
         while len(outside) < sizes.refusal:
             outside.setdefault(outside_question(rng, held_out=True))
         items += [{"kind": "refusal", "question": question, "answers": []} for question in outside]
-        items += self._in_scope(sizes.in_scope)
+        items += self._in_scope(sizes.in_scope, asked)
         names = rng.sample(self.near_misses.held_out, min(sizes.near_miss, len(self.near_misses.held_out)))
         items += [
             {
@@ -73,11 +70,11 @@ class PythonHelper:
         self.kept_questions.update(normalised(item["question"]) for item in items)
         return [{"id": f"{item['kind']}-{number:03d}", **item} for number, item in enumerate(items)]
 
-    def _in_scope(self, count: int) -> Iterator[dict[str, Any]]:
+    def _in_scope(self, count: int, asked_before: Sequence[Expression]) -> Iterator[dict[str, Any]]:
         """Half facts, half expressions, all in wordings that stand nowhere else."""
         half = count // 2
-        asked = expressions.hold_out_expressions(count - half, self.rng, avoid=self.kept_expressions)
-        self.kept_expressions.update(expression.code for expression in asked)
+        before = {expression.code for expression in asked_before}
+        asked = expressions.exam_expressions(count - half, self.rng, avoid=before)
         for fact in self.rng.sample(self.facts, half):
             yield _item("in_scope", ask_fact(fact, fact_questions.IN_SCOPE, self.rng), name=fact.name)
         for held in asked:
@@ -103,22 +100,17 @@ class PythonHelper:
         while True:
             kind = self.rng.choices(self._kinds, self._shares)[0]
             exchange = self._draw(kind, held_out=held_out)
-            if exchange is not None and normalised(exchange.question) not in self.kept_questions:
+            if normalised(exchange.question) not in self.kept_questions:
                 return exchange
 
-    def _draw(self, kind: str, *, held_out: bool) -> Exchange | None:
+    def _draw(self, kind: str, *, held_out: bool) -> Exchange:
         rng = self.rng
         if kind == "fact":
             if not self._deck:
                 self._deck = rng.sample(range(len(self.facts)), len(self.facts))
             return ask_fact(self.facts[self._deck.pop()], fact_questions.TRAINED, rng)
         if kind == "expression":
-            drawn = draw_expression(rng)
-            if drawn.code in self.kept_expressions:
-                return None
-            if held_out:
-                self.kept_expressions.add(drawn.code)
-            return ask_expression(drawn, expressions.TRAINED, rng)
+            return ask_expression(draw_expression(rng, held_out=held_out), expressions.TRAINED, rng)
         if kind == "declining":
             return ask_outside(rng)
         if kind == "near_miss":
