@@ -56,7 +56,7 @@ def test_each_piped_line_is_a_turn_of_one_conversation():
     assert result.out == "answer to one\nanswer to two\n"
     assert contents(result.calls[1]) == ["be brief", "one", "answer to one", "two"]
     settings = result.calls[1][1]
-    assert (settings["seed"], settings["max_tokens"], settings["min_p"]) == (3, 9, 0.0)
+    assert (settings["seed"], settings["max_tokens"], settings["min_p"]) == (3, 9, 0.05)
 
 
 @pytest.mark.parametrize("options", [{}, {"prompt": ""}, {"prompt": "-"}])

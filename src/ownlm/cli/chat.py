@@ -1,11 +1,16 @@
 """`ownlm chat`: a conversation in the terminal, or one question of a script's."""
 
 import sys
+from dataclasses import replace
 from functools import cache
+from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+from ownlm.cli.chat_session import ChatOptions
+from ownlm.cli.terminal import ColorChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,15 +23,15 @@ def chat(
     *,
     prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"])] = None,
     system: str | None = None,
-    max_tokens: int = 200,
-    temperature: float = 0.3,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.05,
-    repetition_penalty: float = 1.0,
+    max_tokens: int = ChatOptions.max_tokens,
+    temperature: float = ChatOptions.temperature,
+    top_k: int = ChatOptions.top_k,
+    top_p: float = ChatOptions.top_p,
+    min_p: float = ChatOptions.min_p,
+    repetition_penalty: float = ChatOptions.repetition_penalty,
     seed: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
-    color: Literal["auto", "always", "never"] = "auto",
+    color: ColorChoice = ChatOptions.color,
     show_probs: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists what else there is.
@@ -62,8 +67,7 @@ def chat(
     show_probs
         Show how likely each token was.
     """
-    return open_chat(
-        model,
+    options = ChatOptions(
         prompt=prompt,
         system=system,
         max_tokens=max_tokens,
@@ -77,13 +81,13 @@ def chat(
         color=color,
         show_probs=show_probs,
     )
+    return open_chat(model, options)
 
 
-def open_chat(path: Path, **settings: object) -> int:
+def open_chat(path: Path, options: ChatOptions | None = None) -> int:
     """Open the model at `path` and converse; a quickstart's model brings its material for /where."""
     from ownlm.artefact.card import CARD_NAME
     from ownlm.cli.chat_loop import run_chat
-    from ownlm.cli.chat_session import ChatOptions
     from ownlm.evaluation import check_answer
     from ownlm.opened import load
 
@@ -91,13 +95,12 @@ def open_chat(path: Path, **settings: object) -> int:
     # A folder that only has the name is the user's own texts.
     near = (path, path.parent)
     material = next((folder for folder in near if (folder / "corpus" / CARD_NAME).is_file()), None)
-    defaults: dict[str, object] = {"temperature": 0.3, "min_p": 0.05, "max_tokens": 200}
-    options = ChatOptions(
+    options = replace(
+        options or ChatOptions(),
         check_answer=check_answer,
         where=_finder(material) if material else None,
         load_model=load,
-        suggestions=_suggestions(material),
-        **{**defaults, **settings},  # type: ignore[arg-type]
+        suggestions=passed_questions(path),
     )
     return run_chat(model, options=options, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
 
@@ -115,12 +118,14 @@ def _finder(material: Path) -> "Callable[[str], list[Match]]":
     return lambda answer: training_text().longest_matches(answer)
 
 
-def _suggestions(material: Path | None) -> tuple[str, ...]:
-    """Things to try, when it is a model of Python's own text."""
-    if material is None:
-        return ()
-    from ownlm.artefact import read_card
+def passed_questions(path: Path) -> tuple[str, ...]:
+    """Questions that a quickstart's chat model got right in its exam, as its summary.json tells; none of another's."""
+    from ownlm.model.load import model_folder
 
-    if read_card(material / "corpus").how.get("text") is not None:
-        return ()
-    return ("What does str.split do?", "sorted([3, 1, 2])", "Who are you?")
+    folder = model_folder(path)
+    try:
+        summary = loads((folder.parent / "summary.json").read_text(encoding="utf-8"))
+        passed = summary["exam"]["passed"] if summary["paths"]["model"] == folder.name else []
+        return tuple(str(item["question"]) for item in passed)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()  # no quickstart, one of an older version, or not at its end

@@ -79,17 +79,17 @@ class ChatOptions:
 
     prompt: str | None = None
     system: str | None = None
-    max_tokens: int = 256
-    temperature: float = 0.7
+    max_tokens: int = 200
+    temperature: float = 0.3
     top_k: int = 0
     top_p: float = 1.0
-    min_p: float = 0.0
+    min_p: float = 0.05
     repetition_penalty: float = 1.0
     seed: int | None = None
     json: bool = False
     color: ColorChoice = "auto"
     show_probs: bool = False
-    suggestions: Sequence[str] = ()
+    suggestions: Sequence[str] = ()  # questions that the model is known to answer rightly
     history: Path | None = None  # a file of earlier questions; None: remembered for this conversation only
     # (question, answer) -> a line that says what Python gives, where the answer says otherwise
     check_answer: Callable[[str, str], str | None] | None = None

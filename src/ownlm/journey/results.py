@@ -27,6 +27,8 @@ from ownlm.train.pretrain import APART
 ANSWER_TOKENS = 64
 # Shown cut into tokens, when the tokenizer is made and in the report.
 CUT_SAMPLES = ("The list is unbelievably long.", "def add(a, b): return a + b", "print(2026 - 1984)")
+# Questions that the chat proposes, by kind.
+PROPOSED = {"fact": 2, "expression": 2, "refusal": 1}
 LIMITS = (
     "It is very small: it knows some Python by heart and little else, and it is often wrong.",
     "What it says is likely text, not checked truth. Where it answers an expression, compare with Python.",
@@ -69,7 +71,12 @@ def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Eve
             "flops_per_token": training_flops_per_token(base.decoder.config, recipe.pretrain.context),
         },
         "training": _training_figures(run, base, cards, trainings),
-        "exam": {"before": _shares(before), "after": _shares(after), "failures": _failures(after)},
+        "exam": {
+            "before": _shares(before),
+            "after": _shares(after),
+            "failures": _failures(after),
+            "passed": proposals(after),
+        },
         "choose": {name: share_facts(share) for name, share in choices.items()} if choices["pretrained"].n else None,
         "memorisation": continued_text(base, run / "tokens"),
         "energy": _energy(record, trainings, meter),
@@ -112,6 +119,13 @@ def _failures(result: ExamResult) -> list[dict[str, str]]:
         {"kind": item.kind, "question": item.question, "answer": item.answer, "expected": item.expected}
         for item in result.failures(3)
     ]
+
+
+def proposals(result: ExamResult) -> list[dict[str, str]]:
+    """The first that it got right, so many of each kind as PROPOSED says: what the chat proposes to try."""
+    right = [item for item in result.marked if item.right]
+    chosen = [item for kind, most in PROPOSED.items() for item in [x for x in right if x.kind == kind][:most]]
+    return [{"kind": item.kind, "question": item.question, "answer": item.answer} for item in chosen]
 
 
 def _corpus_figures(card: Card) -> dict[str, Any]:
