@@ -80,6 +80,7 @@ def make_run(run: Path, summary: dict[str, Any], words: str = "Return the list")
     events += [{"event": "step", "step": step, "loss": 9 / step} for step in range(1, 50)]
     events += [{"event": "validation", "step": step, "bits_per_byte": 3 / step} for step in (1, 2)]
     samples = [{"step": step, "prompt": words, "text": words} for step in (1, 2)]
+    samples.append({"step": 3, "prompt": words, "text": "\n\n\n  of\n" + "the " * 99})
     for name, lines in (("events", events), ("samples", samples)):
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (run / "base" / f"{name}.jsonl").write_text(text, encoding="utf-8")
@@ -104,9 +105,10 @@ def test_a_full_run_tells_everything(tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     said = (
         "4.1\u00a0million weights", "37.2\u00a0MB of text", "9\u00a0min 45\u00a0s", "6.2\u00a0Wh", "18 W a core",
-        "bits per byte", "gzip 2.1", "blind guess 8", "57 of 60, 95\u00a0%", "(86–98)", "What is zip?", "A fruit.",
+        "bits per byte", "gzip 2.1", "guessing 8", "among 212 equally likely words",
+        "57 of 60, 95\u00a0%", "(86–98)", "What is zip?", "A fruit.",
         "An iterator.", "<mark> fi</mark>", "0.2 to 4.4 g", "It cannot add.", "seed.value", "chat/",
-        "ownlm quickstart --minutes 10", "prefers-color-scheme: dark",
+        "⏎⏎ of ⏎ the the", "the the…", "ownlm quickstart --minutes 10", "prefers-color-scheme: dark",
     )  # fmt: skip
     assert [words for words in said if words not in page] == []
     tags = Tags(page)

@@ -1,6 +1,7 @@
 """Plots: well-formed SVG that holds every label, whatever the label says."""
 
 import math
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -24,13 +25,29 @@ def test_a_chart_has_title_description_axes_series_and_references() -> None:
 
 
 def test_labels_of_close_references_do_not_stand_on_each_other() -> None:
-    svg = line_chart([Series(label="a", points=[(0, 8.0), (9, 1.0)])], [("gzip", 2.1), ("xz", 2.0)], **LABELS)
-    places = {
-        element.text: float(element.get("y", "nan"))
-        for element in ElementTree.fromstring(svg).iter("text")
-        if element.text in ("gzip 2.1", "xz 2")
-    }
-    assert abs(places["gzip 2.1"] - places["xz 2"]) >= 12
+    for values in ((2.1, 2.0), (8.0, 7.99), (0.01, 0.02), (2.0, 2.0)):
+        references = list(zip(("gzip", "xz"), values, strict=True))
+        svg = line_chart([Series(label="a", points=[(0, 8.0), (9, 1.0)])], references, **LABELS)
+        high, low = sorted(float(name.get("y", "nan")) for name in named(svg))
+        assert low - high >= 12 and high > 46 and low <= 340 - 40
+
+
+def named(svg: str) -> list[ElementTree.Element]:
+    return [name for name in ElementTree.fromstring(svg).iter("text") if (name.text or "").startswith(("gzip", "xz"))]
+
+
+@pytest.mark.parametrize("width", [344, 720])
+def test_no_line_is_drawn_through_the_name_of_a_reference(width: int) -> None:
+    """Names stand in a margin of their own: every curve and line ends before it, and they end in the picture."""
+    curve = Series(label="a", points=[(0, 2.2), (50, 2.0), (100, 1.9)], dots=True)
+    svg = line_chart([curve], [("gzip", 2.1), ("xz", 1.95)], **LABELS, width=width)
+    names = named(svg)
+    margin = min(float(name.get("x", "nan")) for name in names)
+    assert all(float(name.get("x", "nan")) + 6 * len(name.text or "") <= width for name in names)
+    for element in ElementTree.fromstring(svg).iter("path"):
+        if float(re.findall(r"M([\d.]+) ([\d.]+)", element.get("d", ""))[0][1]) > 46:  # below the legend
+            assert all(float(x) < margin for x in re.findall(r"[MHL]([\d.]+)", element.get("d", "")))
+    assert all(float(line.get("x2", "nan")) < margin for line in ElementTree.fromstring(svg).iter("line"))
 
 
 @pytest.mark.parametrize("log_x", [False, True])

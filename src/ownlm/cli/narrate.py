@@ -11,6 +11,7 @@ from rich.text import Text
 from ownlm.cli.screen_text import safe_text
 from ownlm.cli.training_view import TrainingView
 from ownlm.journey import Narrator
+from ownlm.report.words import in_words
 
 STAGES = 6
 _CUT_STYLES = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
@@ -86,7 +87,7 @@ def print_summary(console: Console, summary: dict[str, Any], run: Path) -> None:
     comparison = ", ".join(f"{name} {value:.2f}" for name, value in lines.items())
     rows = [
         ("bits per byte", f"{bits['before']:.2f} before, {bits['after']:.3f} after ({slices}); {comparison}"),
-        ("words", f"as unsure as among {words['after']:,.0f} words; before {words['before']:.2g}"),
+        ("next word", f"as unsure as among {in_words(words['after'])} equally likely ones (perplexity per word)"),
         ("model", f"{model['parameters']:,} parameters, {model['config']['num_hidden_layers']} layers"),
         ("training", f"{training['tokens']:,} tokens, {training['flops']:.2g} operations"),
         ("time", f"{summary['minutes']['total']:.1f} minutes"),

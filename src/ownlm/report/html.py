@@ -31,7 +31,7 @@ KIND_NAMES = {
     "in_scope": "In-scope questions not declined",
     "near_miss": "Names that do not exist, declined",
 }
-LINE_NAMES = {"uniform": "blind guess", "gzip": "gzip", "xz": "xz"}
+LINE_NAMES = {"uniform": "guessing", "gzip": "gzip", "xz": "xz"}
 # Signs for control characters; tab and newline stay. U+2028 and U+2029 are newlines to some readers.
 VISIBLE = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {0x7F: 0x2421, 0x2028: 10, 0x2029: 10}
 
@@ -60,6 +60,7 @@ def render(facts: RunFacts) -> str:
         "decimals": words.decimals,
         "watt_hours": words.watt_hours,
         "kind": _kind_name,
+        "one_line": words.one_line,
     }
     summary = facts.summary
     page = environment.get_template("report.html.jinja").render(

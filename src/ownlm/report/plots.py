@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 CHARACTER_WIDTH = 6.6  # of the 12 px labels, measured generously: a label then never leaves the picture
+LINE_HEIGHT = 15
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
 
@@ -84,7 +85,9 @@ def line_chart(
         return ""
     references = [(label, y) for label, y in references if not log_y or y > 0]
     ys += [y for _, y in references]
-    top, bottom, left, right = 46, height - 44, 44, width - 12
+    names = [f"{label} {_short(y)}" for label, y in references]
+    margin = 14 + CHARACTER_WIDTH * max(map(len, names)) if names else 12
+    top, bottom, left, right = 46, height - 44, 44, width - margin
     x_axis = Axis(low=min(xs), high=_above(min(xs), max(xs)), start=left, end=right, logarithmic=log_x)
     low = min(ys) / 1.12 if log_y else min(0.0, *ys)
     y_axis = Axis(
@@ -95,7 +98,7 @@ def line_chart(
     parts += [_draw(one, x_axis, y_axis) for one in series]
     parts.append(_text((left + right) / 2, height - 6, x_label, "muted", "middle"))
     parts.append(_text(4, 13, y_label, "muted"))
-    parts += _legend([one for one in series if one.points], right)
+    parts += _legend([one for one in series if one.points], width - 12)
     return _svg(parts, title, description, width, height)
 
 
@@ -174,15 +177,28 @@ def _grid(x_axis: Axis, y_axis: Axis, width: int) -> list[str]:
 
 
 def _references(references: Sequence[tuple[str, float]], axis: Axis, left: float, right: float) -> list[str]:
-    """Dashed lines; two whose labels would collide put the upper one's above and the lower one's below."""
-    parts, ordered = [], sorted(references, key=lambda pair: -pair[1])
-    places = [axis.place(value) for _, value in ordered]
-    for index, ((label, value), y) in enumerate(zip(ordered, places, strict=True)):
-        crowded_above = index > 0 and y - places[index - 1] < 18
-        below = crowded_above or y - 16 < axis.end
-        parts.append(f'<line class="reference" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(right, y + (14 if below else -5), f"{label} {_short(value)}", "halo", "end"))
+    """Dashed lines, named in the margin, where no curve can pass through a name; names that would touch are moved."""
+    ordered = sorted(references, key=lambda pair: -pair[1])
+    lines = [axis.place(value) for _, value in ordered]
+    parts = []
+    for (label, value), line, name in zip(ordered, lines, _apart(lines, axis), strict=True):
+        parts.append(f'<path class="reference" d="M{left} {line:.1f}H{right:.1f}"/>')
+        # A moved name is tied to its line.
+        parts.append(f'<path class="tie" d="M{right:.1f} {line:.1f}L{right + 7:.1f} {name:.1f}"/>')
+        parts.append(_text(right + 10, name + 4, f"{label} {_short(value)}", "muted"))
     return parts
+
+
+def _apart(places: Sequence[float], axis: Axis) -> list[float]:
+    """`places` from top to bottom, moved as little as keeps a line of text between neighbours and all in the plot."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + LINE_HEIGHT if moved else axis.end))
+    lowest = axis.start
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], lowest)
+        lowest = moved[index] - LINE_HEIGHT
+    return moved
 
 
 def _dash(one: Series) -> str:

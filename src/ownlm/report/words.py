@@ -4,6 +4,8 @@ In:  a number, or nothing. Out: a short string with its unit; empty for nothing,
 leave out what was not measured.
 """
 
+import re
+
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -64,6 +66,13 @@ def watt_hours(value: object) -> str:
         return ""
     amount, unit = (number / 1000, "kWh") if number >= 1000 else (number, "Wh")
     return f"{amount:.2g}{_NO_BREAK}{unit}" if amount < 10 else f"{_three_figures(amount)}{_NO_BREAK}{unit}"
+
+
+def one_line(text: str, most: int = 120) -> str:
+    """A sample in a line or two: line breaks as a sign (blank lines as two), spaces as one, the end cut off."""
+    line = " ".join(text.replace("\n", " ⏎ ").split())
+    line = re.sub(r"⏎(?: ⏎)+", "⏎⏎", line)
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def _three_figures(number: float) -> str:
