@@ -166,6 +166,16 @@ def test_texts_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert not (tmp_path / "out" / "corpus").exists()
 
 
+def test_a_question_too_long_to_be_asked_is_refused_before_pretraining(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, asked = tmp_path / "out", "ask=['" + "why " * 80 + "']"
+    status, _, err = in_process(capsys, "quickstart", "--text", text, "--out", out, *SMALL, "--set", asked)
+    assert status == 2
+    one_line(err, "ask: 'why why", "the model's context is 64")
+    assert not (out / "base").exists()
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

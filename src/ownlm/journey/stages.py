@@ -23,8 +23,9 @@ from ownlm.journey.results import CUT_SAMPLES, conclude
 from ownlm.machine import EnergyMeter
 from ownlm.model import ModelShape
 from ownlm.report import REPORT_NAME, model_card, write_report
-from ownlm.tokenizer import Tokenizer, cut
+from ownlm.tokenizer import ChatTemplate, Tokenizer, cut
 from ownlm.train import FinetuneRecipe, PretrainRecipe, finetune, pretrain
+from ownlm.train.finetune import check_questions
 
 # Of the bytes read: two in ten tokens, for examples are short of letters and long of tokens.
 EXAMPLES_SHARE = 0.12
@@ -79,6 +80,8 @@ class _Journey:
         tell.stage(2, "Training the tokenizer", "It learns which pieces of words are frequent enough to get a number.")
         self._stage("tokenizer", lambda: make_tokenizer(self.run / "corpus", self.run / "tokenizer", recipe.tokenizer))
         tokenizer = Tokenizer.load(self.run / "tokenizer")
+        # At the latest here, not after an hour of pretraining.
+        check_questions(recipe.ask, ChatTemplate(tokenizer), recipe.pretrain.context)
         tell.cut([[piece.text for piece in cut(tokenizer, sample)] for sample in CUT_SAMPLES])
 
         tell.stage(3, "Turning text into tokens", "Whole documents are held out, to see what it makes of unread text.")

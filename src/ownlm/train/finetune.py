@@ -3,9 +3,11 @@
 base/ + train.jsonl ──rows──▶ loss on the assistant's tokens ──▶ loop (run folder) ──▶ chat model folder
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -61,6 +63,7 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
             raise OwnlmError(
                 f"train: context {context} is longer than the model's {model.config.max_position_embeddings}; lower it"
             )
+        check_questions(recipe.ask, template, model.config.max_position_embeddings)
         examples, counts = render_examples(read_conversations(data / "train.jsonl"), template, context=context)
         held_out, _ = render_examples(read_conversations(data / "validation.jsonl"), template, context=context)
         rows = ConversationRows(examples, context=context, seed=recipe.train.seed)
@@ -88,6 +91,16 @@ def validate(model: Decoder, *, rows: ConversationRows, batches: int = 4, batch_
             loss = token_loss(model, rows.batch(number * batch_rows, batch_rows).to(model.device), compact=True)
             total, count = total + float(loss.total), count + int(loss.count)
     return {"loss": round(total / count, 5)}
+
+
+def check_questions(ask: Sequence[str], template: ChatTemplate, context: int) -> None:
+    """Refuse at the start what would fail at the first sample: a question that leaves no room for an answer."""
+    for question in ask:
+        if (length := len(template.question(question))) >= context:
+            raise OwnlmError(
+                f"ask: {shorten(question, 40, placeholder='...')!r} has {length} tokens, the model's context is "
+                f"{context}; shorten it"
+            )
 
 
 def answer_questions(model: Decoder, *, template: ChatTemplate, recipe: FinetuneRecipe) -> list[tuple[str, str]]:
