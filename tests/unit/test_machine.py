@@ -47,6 +47,22 @@ def test_unreadable_counters_are_none(tmp_path: Path) -> None:
     assert EnergyMeter(powercap=tmp_path).source == "estimated"
 
 
+@pytest.mark.parametrize("rapl", [False, True])
+def test_a_card_is_counted_or_said_not_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rapl: bool) -> None:
+    if rapl:
+        zone(tmp_path, "intel-rapl:0", 0)
+    monkeypatch.setattr("ownlm.machine.energy._gpu_millijoules", lambda: None)
+    meter = EnergyMeter(device="cuda", powercap=tmp_path)
+    assert meter.source == "estimated" and "card, which takes most, is not counted" in meter.method
+    monkeypatch.setattr("ownlm.machine.energy.time.process_time", lambda: 0.0)
+    joules = iter([0.0, 0.0, 0.0, 7_200_000.0])
+    monkeypatch.setattr("ownlm.machine.energy._gpu_millijoules", lambda: next(joules))
+    next(joules)
+    meter = EnergyMeter(device="cuda", powercap=tmp_path)
+    assert (meter.source, meter.method.endswith("and the card's own")) == ("measured" if rapl else "estimated", True)
+    assert meter.watt_hours() == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize(("bfloat16", "expected"), [(100.0, "float32"), (119.0, "float32"), (130.0, "bfloat16")])
 def test_bfloat16_must_win_clearly(bfloat16: float, expected: str) -> None:
     found = Probe(device="cpu", threads=1, float32_gigaflops=100.0, bfloat16_gigaflops=bfloat16)

@@ -17,7 +17,7 @@ from ownlm.corpus.shards import bytes_per_token
 from ownlm.evaluation import ExamResult, Share, run_choose, run_exam
 from ownlm.journey.memorisation import continued_text
 from ownlm.journey.recipe import JourneyPlan, QuickstartRecipe
-from ownlm.machine import EnergyMeter, peak_memory_bytes
+from ownlm.machine import EnergyMeter, best_device, peak_memory_bytes
 from ownlm.model import parameter_count, parameters_by_part, training_flops_per_token
 from ownlm.opened import Model, load
 from ownlm.tokenizer import cut
@@ -40,7 +40,7 @@ TRAININGS = {"pretrain": "base", "finetune": "chat", "control": "control"}
 
 def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Events) -> dict[str, Any]:
     """Examine the models in `run` and gather every figure."""
-    meter, started = EnergyMeter(), monotonic()
+    meter, started = EnergyMeter(device=best_device()), monotonic()
     base, chat = load(run / "base"), load(run / "chat")
     conversations = run / "conversations"
     before, after = _exam(conversations, base), _exam(conversations, chat)

@@ -26,19 +26,23 @@ class EnergyMeter:
         self._last = {zone: _read(zone / "energy_uj") for zone in self._zones}
         self._joules = watt_hours_before * 3600
         self._cpu_seconds = time.process_time()
-        self._gpu = device == "cuda" and _gpu_millijoules() is not None
+        self._on_gpu = device == "cuda"
+        self._gpu = self._on_gpu and _gpu_millijoules() is not None
         self._gpu_last = (_gpu_millijoules() or 0.0) if self._gpu else 0.0
 
     @property
     def source(self) -> str:
-        """ "measured" or "estimated"."""
-        return "measured" if self._zones else "estimated"
+        """ "measured" or "estimated"; the latter also where only a part is."""
+        return "measured" if self._zones and self._gpu == self._on_gpu else "estimated"
 
     @property
     def method(self) -> str:
+        processor = f"processor time x {WATTS_A_BUSY_THREAD:g} W a busy thread, good to a factor of two"
         if self._zones:
-            return "the processor's own energy counters (RAPL)" + (" and the card's" if self._gpu else "")
-        return f"processor time x {WATTS_A_BUSY_THREAD:g} W a busy thread, good to a factor of two"
+            processor = "the processor's own energy counters (RAPL)"
+        if not self._on_gpu:
+            return processor
+        return processor + (" and the card's own" if self._gpu else "; the card, which takes most, is not counted")
 
     def watt_hours(self) -> float:
         self._joules += self._processor_joules() + self._gpu_joules()
