@@ -7,7 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 
-def finetune(recipe: Path, *, set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()) -> int:
+def finetune(
+    recipe: Path, *, set_: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = ()
+) -> int:
     """Tune a model on conversations by RECIPE, a YAML file; the same command goes on after a stop.
 
     Example: ownlm finetune mine.yaml --set train.minutes=5

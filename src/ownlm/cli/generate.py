@@ -19,7 +19,7 @@ def generate(
     min_p: float = 0.0,
     repetition_penalty: float = 1.0,
     seed: int | None = None,
-    stop: tuple[str, ...] = (),
+    stop: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     ignore_eos: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:

@@ -4,37 +4,15 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-
-from cyclopts import App, CycloptsError
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ownlm import __version__
+from ownlm.cli.commands import COMMANDS, PURPOSE, Command, overview
 from ownlm.errors import OwnlmError
 
-app = App(
-    name="ownlm",
-    help="Grow, run and own your language model. Begin with: ownlm quickstart",
-    version=__version__,
-    help_format="plaintext",
-)
-# Named, not imported: a command's module is loaded when it runs, and torch inside it.
-app.command("ownlm.cli.quickstart:quickstart", name="quickstart", help="The whole journey, then a chat.")
-corpus = App(name="corpus", help="Text into documents, tokens and conversations; look inside.")
-corpus.command("ownlm.cli.corpus:build", name="build", help="Gather, clean, deduplicate and hold out text.")
-corpus.command("ownlm.cli.corpus:show", name="show", help="What a corpus holds, and where it came from.")
-corpus.command("ownlm.cli.corpus:tokenize", name="tokenize", help="Documents into token shards, which training reads.")
-corpus.command("ownlm.cli.corpus:conversations", name="conversations", help="Conversations to tune on, and an exam.")
-app.command(corpus)
-tokenizer = App(name="tokenizer", help="Train a tokenizer, see how it cuts.")
-tokenizer.command("ownlm.cli.tokenizer:train", name="train", help="Learn a vocabulary from a corpus.")
-tokenizer.command("ownlm.cli.tokenizer:show", name="show", help="Vocabulary, and bytes per token by kind of text.")
-tokenizer.command("ownlm.cli.tokenizer:encode", name="encode", help="Cut a text into tokens.")
-app.command(tokenizer)
-app.command("ownlm.cli.pretrain:pretrain", name="pretrain", help="Tokens into a base model, by a recipe.")
-app.command("ownlm.cli.finetune:finetune", name="finetune", help="A base model into one that chats, by a recipe.")
-app.command("ownlm.cli.generate:generate", name="generate", help="Continue a text.")
-app.command("ownlm.cli.chat:chat", name="chat", help="A conversation in the terminal.")
-app.command("ownlm.cli.report:report", name="report", help="Write a run's report.html anew.")
+if TYPE_CHECKING:
+    from cyclopts import App
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,8 +28,19 @@ def run(arguments: Sequence[str]) -> int:
     # Bytes of another encoding arrive as lone surrogates, which no file of ours could hold.
     if garbled := [argument for argument in arguments if not _is_text(argument)]:
         return _complain(f"{garbled[0]!a} is not UTF-8 text; type it anew, or rename the file that it names")
+    if page := overview(arguments):
+        sys.stdout.write(page)
+        return 0
+    return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from cyclopts import CycloptsError
+
     try:
-        result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        result = _app("ownlm", PURPOSE, COMMANDS)(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
@@ -74,6 +63,20 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(f"a fault of ours: {what}. Please report it; OWNLM_DEBUG=1 shows where it is.", status=1)
 
 
+def _app(name: str, purpose: str, commands: Mapping[str, Command]) -> "App":
+    """Commands are named, not imported: a module is loaded when its command runs, and torch inside it."""
+    from cyclopts import App, Parameter
+
+    options = Parameter(negative_iterable="")  # no --empty-watch
+    app = App(name=name, help=purpose, version=__version__, help_format="plaintext", default_parameter=options)
+    for name, command in commands.items():
+        if command.function:
+            app.command(command.function, name=name)  # its docstring is its help
+        else:
+            app.command(_app(name, command.help, command.below))
+    return app
+
+
 def _is_text(argument: str) -> bool:
     try:
         argument.encode()
@@ -89,5 +92,5 @@ def _complain(message: str, status: int = 2) -> int:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    known = [word for word in arguments[:1] if not word.startswith("-") and word in app]
+    known = [word for word in arguments[:1] if word in COMMANDS]
     return f"{known[0]} " if known else ""

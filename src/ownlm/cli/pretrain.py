@@ -7,7 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 
-def pretrain(recipe: Path, *, set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()) -> int:
+def pretrain(
+    recipe: Path, *, set_: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = ()
+) -> int:
     """Train a base model by RECIPE, a YAML file; the same command goes on after a stop.
 
     Example: ownlm pretrain mine.yaml --set train.minutes=30

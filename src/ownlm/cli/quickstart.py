@@ -14,11 +14,11 @@ def quickstart(
     text: str | None = None,
     chat_file: Annotated[Path | None, Parameter(name="--chat")] = None,
     out: Path = Path("runs/quickstart"),
-    watch: tuple[str, ...] = (),
+    watch: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     depth: int | None = None,
     seed: int | None = None,
     recipe: Path | None = None,
-    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", show_default=False)] = (),
     chat: Annotated[bool, Parameter(name="--open-chat", negative="--no-chat")] = True,
     show_recipe: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:

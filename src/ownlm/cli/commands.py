@@ -1,0 +1,68 @@
+"""The commands: names, one line of help each, and where their functions are.
+
+In:  nothing; a command's module is named here, not imported. Out: COMMANDS, which main.py gives to cyclopts, and
+`overview`, the page of `ownlm` and `ownlm --help`, for which cyclopts need not be loaded: a quarter of a second less.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+PURPOSE = "Grow, run and own your language model. Begin with: ownlm quickstart"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """`function` is "module:name"; without one it is a group of the commands in `below`."""
+
+    help: str
+    function: str = ""
+    below: Mapping[str, "Command"] = field(default_factory=dict)
+
+
+COMMANDS = {
+    "quickstart": Command(help="The whole journey, then a chat.", function="ownlm.cli.quickstart:quickstart"),
+    "corpus": Command(
+        help="Text into documents, tokens and conversations; look inside.",
+        below={
+            "build": Command(help="Gather, clean, deduplicate and hold out text.", function="ownlm.cli.corpus:build"),
+            "show": Command(help="What a corpus holds, and where it came from.", function="ownlm.cli.corpus:show"),
+            "tokenize": Command(
+                help="Documents into token shards, which training reads.", function="ownlm.cli.corpus:tokenize"
+            ),
+            "conversations": Command(
+                help="Conversations to tune on, and an exam.", function="ownlm.cli.corpus:conversations"
+            ),
+        },
+    ),
+    "tokenizer": Command(
+        help="Train a tokenizer, see how it cuts.",
+        below={
+            "train": Command(help="Learn a vocabulary from a corpus.", function="ownlm.cli.tokenizer:train"),
+            "show": Command(
+                help="Vocabulary, and bytes per token by kind of text.", function="ownlm.cli.tokenizer:show"
+            ),
+            "encode": Command(help="Cut a text into tokens.", function="ownlm.cli.tokenizer:encode"),
+        },
+    ),
+    "pretrain": Command(help="Tokens into a base model, by a recipe.", function="ownlm.cli.pretrain:pretrain"),
+    "finetune": Command(help="A base model into one that chats, by a recipe.", function="ownlm.cli.finetune:finetune"),
+    "generate": Command(help="Continue a text.", function="ownlm.cli.generate:generate"),
+    "chat": Command(help="A conversation in the terminal.", function="ownlm.cli.chat:chat"),
+    "report": Command(help="Write a run's report.html anew.", function="ownlm.cli.report:report"),
+}
+
+
+def overview(arguments: Sequence[str]) -> str | None:
+    """The help page, where `arguments` ask for that of all commands or of a group, and for nothing else."""
+    names, commands, purpose = ["ownlm"], COMMANDS, PURPOSE
+    for argument in arguments:
+        if argument in ("--help", "-h"):
+            break
+        if argument not in commands or commands[argument].function:
+            return None
+        names.append(argument)
+        purpose, commands = commands[argument].help, dict(commands[argument].below)
+    width = max(map(len, commands))
+    rows = [f"  {name:<{width}}  {command.help}" for name, command in commands.items()]
+    usage = f"Usage: {' '.join(names)} COMMAND"
+    return "\n".join([usage, "", purpose, "", *rows, "", f"{' '.join(names)} COMMAND --help says more."]) + "\n"
