@@ -7,13 +7,13 @@ and milestones printed above it into the scrollback; elsewhere one `key=value` l
 import time
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, OverflowMethod
 from rich.live import Live
 from rich.text import Text
 
 from ownlm.cli.screen_text import safe_text
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
+BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 _NARROW = 60
 _PLAIN_SECONDS = 10.0
 _SMOOTHING = 0.9
@@ -25,6 +25,7 @@ class TrainingView:
     def __init__(self, console: Console, *, asks: bool) -> None:
         """`asks`: samples are questions and answers, not continued texts."""
         self.console, self.asks = console, asks
+        self.ascii = console.options.ascii_only  # a terminal whose encoding has no blocks and bars
         self.live: Live | None = None
         self.steps = 1
         self.loss: float | None = None
@@ -81,7 +82,7 @@ class TrainingView:
         text = Text()
         text.append(f"  {event['step']:>6,}  ", style="dim")
         text.append(f"{safe_text(event['prompt'])} " if self.asks else safe_text(event["prompt"]), style="bold")
-        text.append(" ".join(safe_text(event["text"]).split()) if self.asks else _one_line(event["text"]))
+        text.append(" ".join(safe_text(event["text"]).split()) if self.asks else self._one_line(event["text"]))
         self._keep(text)
 
     def _keep(self, line: str | Text, style: str = "") -> None:
@@ -90,7 +91,7 @@ class TrainingView:
             return
         text = line if isinstance(line, Text) else Text(line, style=style)
         if self.console.is_terminal:
-            self.console.print(text, no_wrap=True, overflow="ellipsis")
+            self.console.print(text, no_wrap=True, overflow=self._overflow)
         else:
             self.console.print(text, soft_wrap=True)
 
@@ -128,8 +129,9 @@ class TrainingView:
         left = f"step {step:,} of {self.steps:,} "
         room = max(10, width - len(left) - len(right))
         bar = Text(left)
-        bar.append("━" * round(room * share), style="green")
-        bar.append("─" * (room - round(room * share)), style="dim")
+        done, open_ = "#-" if self.ascii else "━─"
+        bar.append(done * round(room * share), style="green")
+        bar.append(open_ * (room - round(room * share)), style="dim")
         bar.append(right)
         lines: list[Text] = [Text(), bar]
         if self.last:
@@ -141,32 +143,36 @@ class TrainingView:
             )
         if self.validations:
             unit = "nats a token on held-out answers" if self.asks else "bits per byte on held-out text"
-            lines.append(Text(f"{sparkline(self.validations[-30:])} {self.validations[-1]:.3f} {unit}"))
+            blocks = ASCII_BLOCKS if self.ascii else BLOCKS
+            lines.append(Text(f"{sparkline(self.validations[-30:], blocks)} {self.validations[-1]:.3f} {unit}"))
         if self.lines:
             known = "   ".join(f"{name} {value:.2f}" for name, value in self.lines.items())
             lines.append(Text(f"for comparison: {known}   (lower is better)", style="dim"))
         for line in lines:
-            line.no_wrap, line.overflow = True, "ellipsis"
+            line.no_wrap, line.overflow = True, self._overflow
         return Group(*lines)
+
+    @property
+    def _overflow(self) -> OverflowMethod:
+        return "crop" if self.ascii else "ellipsis"
+
+    def _one_line(self, text: str) -> str:
+        """Line breaks shown as a sign, so that a sample stays one line."""
+        return safe_text(text).replace("\n", "\\n" if self.ascii else "⏎")
 
     def _seconds_left(self) -> float:
         step = self.last.get("step", 0)
         return self.last["seconds"] / step * (self.steps - step) if step else 0.0
 
 
-def sparkline(values: list[float]) -> str:
+def sparkline(values: list[float], blocks: str = BLOCKS) -> str:
     """Values as a row of blocks, lowest to highest."""
     low, high = min(values), max(values)
-    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BLOCKS[round((value - low) * scale)] for value in values)
+    scale = (len(blocks) - 1) / (high - low) if high > low else 0.0
+    return "".join(blocks[round((value - low) * scale)] for value in values)
 
 
 def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _one_line(text: str) -> str:
-    """Line breaks shown as a sign, so that a sample stays one line."""
-    return safe_text(text).replace("\n", "⏎")
