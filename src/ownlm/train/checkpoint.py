@@ -71,6 +71,13 @@ def save_snapshot(run: Path, step: int, model: Decoder) -> None:
     save_weights(folder / f"{_name(step)}.safetensors", model, dtype=torch.bfloat16)
 
 
+def snapshots(run: Path) -> dict[int, Path]:
+    """The files of a run's snapshots by step, in order."""
+    return {
+        int(path.stem.removeprefix("step-")): path for path in sorted((run / "snapshots").glob("step-*.safetensors"))
+    }
+
+
 def _name(step: int) -> str:
     return f"step-{step:08d}"
 
