@@ -90,7 +90,7 @@ def capped_attention(
     q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask_BxTS: Tensor, *, scale: float, cap: float
 ) -> Tensor:
     """Attention whose scores cannot leave (-cap, cap); torch's own product has no place for the tanh."""
-    batch, heads, tokens, dim = q_BHTD.shape
+    batch, _, tokens, dim = q_BHTD.shape
     q_BKGTD = q_BHTD.reshape(batch, k_BKSD.shape[1], -1, tokens, dim)
     scores = (q_BKGTD @ k_BKSD.unsqueeze(2).mT).float() * scale
     scores = (cap * torch.tanh(scores / cap)).masked_fill(~mask_BxTS.unsqueeze(2), -torch.inf)

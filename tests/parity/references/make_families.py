@@ -1,4 +1,4 @@
-"""Write families/NAME/: a tiny model of each family as transformers makes and saves it, and the logits that it computes.
+"""Write families/NAME/: a tiny model of each family as transformers saves it, and the logits that it computes.
 
     python tests/parity/references/make_families.py
 

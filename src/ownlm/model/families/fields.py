@@ -11,7 +11,7 @@ import torch
 
 from ownlm.errors import OwnlmError
 from ownlm.model.checks import shown, whole
-from ownlm.model.config import DecoderConfig
+from ownlm.model.config import FULL, SLIDING, DecoderConfig
 
 # Fields that change what is computed, and the values at which they change nothing. A family that computes one says so.
 _CHANGES: dict[str, tuple[Any, ...]] = {
@@ -23,7 +23,6 @@ _CHANGES: dict[str, tuple[Any, ...]] = {
     "clip_qkv": (None,),
     "embedding_multiplier": (1,),
     "final_logit_softcapping": (None,),
-    "layer_types": (None,),
     "logits_scaling": (1,),
     "mlp_bias": (False,),
     "num_experts": (None, 0),
@@ -55,7 +54,9 @@ def with_defaults(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
 
 def refuse_others(fields: Mapping[str, Any], *, computed: Collection[str] = ()) -> None:
     """Refuse fields that ask for what this family's file does not compute."""
-    for name, harmless in _CHANGES.items():
+    slides = fields.get("use_sliding_window", True) and fields.get("sliding_window") is not None
+    alike = [SLIDING if slides else FULL] * len(read_layer_types(fields))
+    for name, harmless in {**_CHANGES, "layer_types": (None, alike)}.items():
         if name in fields and name not in computed and not any(_same(fields[name], value) for value in harmless):
             raise OwnlmError(
                 f"config.json's {name} is {shown(fields[name])}, which ownlm does not compute for "

@@ -40,7 +40,7 @@ def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
 
 
 def read_gemma(fields: Mapping[str, Any], *, full_every: int) -> dict[str, Any]:
-    """DecoderConfig's keywords that Gemma 2 and 3 share; unless the file says which, one layer in `full_every` is full."""
+    """DecoderConfig's keywords that Gemma 2 and 3 share; one layer in `full_every` is full if the file names none."""
     layers = whole("num_hidden_layers", fields["num_hidden_layers"], most=2**11)
     alternating = tuple(SLIDING if (layer + 1) % full_every else FULL for layer in range(layers))
     # Older files name only hidden_act, "gelu", and mean its tanh form: hidden_activation rules.
