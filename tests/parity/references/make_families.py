@@ -80,22 +80,24 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def make_model(kind: str, keywords: dict[str, Any], *, seed: int = 0, classes: Any = None) -> Any:
-    """The model of a configuration, every parameter random: zeros and ones would hide mistakes."""
+def make_model(kind: str, keywords: dict[str, Any]) -> Any:
     import transformers
 
     config = getattr(transformers, kind)(**keywords)
     config._attn_implementation = "eager"
-    make = classes or transformers.AutoModelForCausalLM.from_config
-    model = make(config).eval()
+    return randomised(transformers.AutoModelForCausalLM.from_config(config))
+
+
+def randomised(model: Any, *, seed: int = 0) -> Any:
+    """Every parameter random: zeros and ones would hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
-    offset = "gemma" in config.model_type
+    offset = "gemma" in model.config.model_type
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator) * (0.3 if parameter.ndim > 1 else 0.2)
             gain = parameter.ndim == 1 and name.endswith("weight") and not offset
             parameter.copy_(1 + noise if gain else noise)
-    return model
+    return model.eval()
 
 
 def main() -> None:

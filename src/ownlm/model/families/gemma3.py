@@ -50,7 +50,9 @@ def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
             raise OwnlmError(f"config.json's text_config must be an object, got {shown(text)}")
         fields = {"tie_word_embeddings": fields.get("tie_word_embeddings", True), **text}
     fields = with_defaults({**fields, "model_type": MODEL_TYPE}, _DEFAULTS)
-    refuse_others(fields, computed=(*COMPUTED, "sliding_window_pattern", "rope_local_base_freq"))
+    # The field for capped scores is still there, but QK-norm has taken their place.
+    computed = {*COMPUTED, "sliding_window_pattern", "rope_local_base_freq"} - {"attn_logit_softcapping"}
+    refuse_others(fields, computed=computed)
     every = whole("sliding_window_pattern", fields["sliding_window_pattern"])
     return DecoderConfig(**read_gemma(fields, full_every=every), **_read_both_ropes(fields))
 
