@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from ownlm.artefact import verify_artefact, write_artefact
 from ownlm.errors import DamagedError
 from ownlm.model import Decoder
-from ownlm.model.formats.huggingface import load_weights, save_tensors, save_weights
+from ownlm.model.formats.safetensors_file import save_tensors
+from ownlm.model.weights import load_weights, save_weights
 from ownlm.train.optim import Optimizers
 
 KEPT = 2
