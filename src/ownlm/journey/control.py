@@ -7,7 +7,7 @@ reading is the only difference between the two; the minutes of the rest go to th
 import json
 from pathlib import Path
 
-from ownlm.model.formats.huggingface import load_weights
+from ownlm.model.weights import load_weights
 from ownlm.opened import Model, load
 from ownlm.train.checkpoint import snapshots
 
