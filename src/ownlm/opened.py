@@ -19,8 +19,7 @@ from ownlm.engine.chat_stream import ChatStream
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder
-from ownlm.model.formats import read_decoder, write_decoder
-from ownlm.model.load import model_folder
+from ownlm.model.load import model_folder, read_decoder, write_decoder
 from ownlm.tokenizer import ChatTemplate, Tokenizer
 
 Message = Mapping[str, Any]

@@ -16,7 +16,7 @@ import torch
 from ownlm.artefact import read_events
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder, initialise
-from ownlm.model.formats.huggingface import save_weights
+from ownlm.model.weights import save_weights
 from ownlm.train.batch import Batch
 from ownlm.train.checkpoint import checkpoints
 from ownlm.train.config import Plan

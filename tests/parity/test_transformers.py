@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ownlm.model import Decoder, DecoderConfig
-from ownlm.model.formats import read_decoder, write_decoder
+from ownlm.model.load import read_decoder, write_decoder
 from ownlm.opened import load
 from tiny_models import random_decoder, random_ids
 

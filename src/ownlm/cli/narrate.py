@@ -23,7 +23,11 @@ _KINDS = {
     "near_miss": "names that do not exist, declined",
 }
 
-_CHOICES = {"scratch": "fitting docstring, if it had read nothing", "pretrained": "fitting docstring, having read"}
+_CHOICES = {
+    "scratch": "fitting docstring, if it had read nothing",
+    "as_long": "the same, having read, tuned as long",
+    "pretrained": "the same, having read, at the end",
+}
 
 
 class TerminalNarrator(Narrator):

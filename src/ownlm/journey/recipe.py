@@ -35,9 +35,9 @@ PROSE_WATCH = ("The", "She said")
 class Shares:
     """Of the training minutes."""
 
-    pretrain: float = 0.62
-    finetune: float = 0.19
-    control: float = 0.19
+    pretrain: float = 0.58
+    finetune: float = 0.32
+    control: float = 0.10
 
     def __post_init__(self) -> None:
         if min(self.pretrain, self.finetune) <= 0 or self.control < 0:

@@ -15,6 +15,7 @@ from ownlm.artefact.recipe import to_yaml
 from ownlm.corpus import read_documents
 from ownlm.corpus.shards import bytes_per_token
 from ownlm.evaluation import ExamResult, Share, run_choose, run_exam
+from ownlm.journey.control import tuned_as_long
 from ownlm.journey.memorisation import continued_text
 from ownlm.journey.recipe import JourneyPlan, QuickstartRecipe
 from ownlm.machine import EnergyMeter, best_device, peak_memory_bytes
@@ -46,6 +47,8 @@ def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Eve
     before, after = _exam(conversations, base), _exam(conversations, chat)
     choices = {"pretrained": run_choose(conversations, chat.answer_log_likelihoods)}
     if (run / "control" / "card.json").is_file():
+        as_long = tuned_as_long(run / "chat", read_card(run / "control").how["steps"])
+        choices["as_long"] = run_choose(conversations, as_long.answer_log_likelihoods)
         control = load(run / "control")
         choices["scratch"] = run_choose(conversations, control.answer_log_likelihoods)
     cards = {name: read_card(run / name) for name in ("corpus", "tokenizer", "tokens", "base", "chat")}

@@ -17,6 +17,7 @@ from ownlm.corpus.conversations import ConversationsConfig, build_conversations
 from ownlm.corpus.make_tokenizer import make_tokenizer
 from ownlm.corpus.shards import bytes_per_token, write_tokens
 from ownlm.errors import OwnlmError
+from ownlm.journey.control import control_steps
 from ownlm.journey.narrator import Narrator
 from ownlm.journey.recipe import JourneyPlan, QuickstartOptions, QuickstartRecipe, make_journey_plan, resolve
 from ownlm.journey.results import CUT_SAMPLES, conclude
@@ -183,8 +184,8 @@ class _Journey:
         return self._tune(out, on_event, steps=plan.finetune_steps, minutes=plan.finetune_minutes)
 
     def _control(self, out: Path, on_event: Watch) -> Path:
-        # The control gets exactly the tuning's steps, so that pretraining is the only difference.
-        steps = json.loads((self.run / "chat" / "run.json").read_text(encoding="utf-8"))["steps"]
+        shares = self.recipe.shares
+        steps = control_steps(self.run / "chat", min(1.0, shares.control / shares.finetune))
         return self._tune(out, on_event, steps=steps, minutes=None, from_scratch=True)
 
     def _wants_control(self) -> bool:

@@ -3,11 +3,11 @@
 In:  x_BTE, the RoPE tables, who may see whom. Out: the same shape.
 
     x ─┬─ q_proj ─ q_norm ─ rope ─┐
-       ├─ k_proj ─ k_norm ─ rope ─┼─ softmax(q k / sqrt(D)) v ── o_proj
+       ├─ k_proj ─ k_norm ─ rope ─┼─ softmax(q k * scale) v ── o_proj
        └─ v_proj ─────────────────┘
 
 Sources: Attention Is All You Need (arXiv:1706.03762), grouped queries (arXiv:2305.13245),
-QK-norm (arXiv:2302.05442).
+QK-norm (arXiv:2302.05442), capped scores (Gemma 2, arXiv:2408.00118).
 """
 
 from typing import cast
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from ownlm.model.cache import KeyValueCache
 from ownlm.model.config import DecoderConfig
+from ownlm.model.mask import causal_mask
+from ownlm.model.merged import merged_linear
 from ownlm.model.norm import RMSNorm
 from ownlm.model.rope import apply_rope
 
@@ -28,45 +30,68 @@ class Attention(nn.Module):
         self.layer = layer
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = config.head_dim
+        self.scale, self.cap = config.attention_scale, config.attn_logit_softcapping
         queries, keys = self.heads * self.head_dim, self.key_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
-        self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
-        self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=config.attention_bias)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.attention_output_bias)
+        # Over one head, or over all of them as one vector.
+        self.norms_all = config.qk_norm == "all"
+        sizes = (queries, keys) if self.norms_all else (self.head_dim, self.head_dim)
+        self.q_norm, self.k_norm = (
+            None if config.qk_norm == "none" else RMSNorm(size, config.rms_norm_eps, config.norm_offset)
+            for size in sizes
+        )
 
     def forward(
         self,
         x_BTE: Tensor,
-        rope: tuple[Tensor, Tensor],
+        rope: tuple[Tensor, Tensor] | None,
         mask_BxTS: Tensor | None,
         cache: KeyValueCache | None,
     ) -> Tensor:
-        """`mask_BxTS` None means plain causal, which is only right without a cache."""
+        """`mask_BxTS` None means plain causal, which is only right without a cache. `rope` None: no angles."""
         batch, tokens, _ = x_BTE.shape
-        # One product instead of three; the parameters stay apart, as LoRA, Muon and saving want them.
-        merged = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        heads_BTHD = F.linear(x_BTE, merged).view(batch, tokens, -1, self.head_dim)
-        q_BTHD, k_BTKD, v_BTKD = torch.split(heads_BTHD, [self.heads, self.key_heads, self.key_heads], dim=2)
-        q_BHTD = apply_rope(self.q_norm(q_BTHD).transpose(1, 2), *rope).to(v_BTKD.dtype)
-        k_BKTD = apply_rope(self.k_norm(k_BTKD).transpose(1, 2), *rope).to(v_BTKD.dtype)
-        v_BKTD = v_BTKD.transpose(1, 2)
+        q, k, v = merged_linear(x_BTE, self.q_proj, self.k_proj, self.v_proj)
+        q_BTHD = self._normed(q, self.q_norm).view(batch, tokens, self.heads, self.head_dim)
+        k_BTKD = self._normed(k, self.k_norm).view(batch, tokens, self.key_heads, self.head_dim)
+        v_BKTD = v.view(batch, tokens, self.key_heads, self.head_dim).transpose(1, 2)
+        q_BHTD, k_BKTD = q_BTHD.transpose(1, 2), k_BTKD.transpose(1, 2)
+        if rope is not None:
+            q_BHTD, k_BKTD = apply_rope(q_BHTD, *rope), apply_rope(k_BKTD, *rope)
+        q_BHTD, k_BKTD = q_BHTD.to(v_BKTD.dtype), k_BKTD.to(v_BKTD.dtype)
         if cache is not None:
             k_BKTD, v_BKTD = cache.extend(self.layer, k_BKTD, v_BKTD)
-        mixed_BHTD = F.scaled_dot_product_attention(
-            q_BHTD,
-            k_BKTD.to(q_BHTD.dtype),
-            v_BKTD.to(q_BHTD.dtype),
-            attn_mask=mask_BxTS,
-            is_causal=mask_BxTS is None,
-            enable_gqa=self.heads != self.key_heads,
-        )
+            k_BKTD, v_BKTD = k_BKTD.to(q_BHTD.dtype), v_BKTD.to(q_BHTD.dtype)
+        if self.cap is not None:
+            mask = causal_mask(tokens, None, x_BTE.device) if mask_BxTS is None else mask_BxTS
+            mixed_BHTD = capped_attention(q_BHTD, k_BKTD, v_BKTD, mask, scale=self.scale, cap=self.cap)
+        else:
+            mixed_BHTD = F.scaled_dot_product_attention(
+                q_BHTD,
+                k_BKTD,
+                v_BKTD,
+                attn_mask=mask_BxTS,
+                is_causal=mask_BxTS is None,
+                scale=self.scale,
+                enable_gqa=self.heads != self.key_heads,
+            )
         mixed_BTE = mixed_BHTD.transpose(1, 2).reshape(batch, tokens, -1)
         return cast(Tensor, self.o_proj(mixed_BTE))
 
+    def _normed(self, x_BTd: Tensor, norm: RMSNorm | None) -> Tensor:
+        if norm is None:
+            return x_BTd
+        return cast(Tensor, norm(x_BTd if self.norms_all else x_BTd.view(*x_BTd.shape[:-1], -1, self.head_dim)))
 
-def packed_mask(documents_BT: Tensor) -> Tensor:
-    """Causal, and never from one packed document into another: [B, 1, T, T] of booleans."""
-    same_BTS = documents_BT.unsqueeze(2) == documents_BT.unsqueeze(1)
-    return same_BTS.tril().unsqueeze(1)
+
+def capped_attention(
+    q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask_BxTS: Tensor, *, scale: float, cap: float
+) -> Tensor:
+    """Attention whose scores cannot leave (-cap, cap); torch's own product has no place for the tanh."""
+    batch, _, tokens, dim = q_BHTD.shape
+    q_BKGTD = q_BHTD.reshape(batch, k_BKSD.shape[1], -1, tokens, dim)
+    scores = (q_BKGTD @ k_BKSD.unsqueeze(2).mT).float() * scale
+    scores = (cap * torch.tanh(scores / cap)).masked_fill(~mask_BxTS.unsqueeze(2), -torch.inf)
+    return (scores.softmax(-1).to(v_BKSD.dtype) @ v_BKSD.unsqueeze(2)).flatten(1, 2)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ownlm.model.config import DecoderConfig
+from ownlm.model.mask import within
 
 
 class KeyValueCache:
@@ -41,12 +42,12 @@ class KeyValueCache:
         index = torch.arange(self.length, self.length + count, device=self.padding_B.device)
         return (index - self.padding_B.unsqueeze(1)).clamp(min=0)
 
-    def mask(self, count: int) -> Tensor:
-        """May query t see key s? [B, 1, count, length + count]: the past, and no padding."""
+    def mask(self, count: int, window: int | None = None) -> Tensor:
+        """May query t see key s? [B, 1, count, length + count]: the past (its last `window` keys), and no padding."""
         device = self.padding_B.device
         query = torch.arange(self.length, self.length + count, device=device)
         key = torch.arange(self.length + count, device=device)
-        causal_TS = key <= query.unsqueeze(1)
+        causal_TS = within(key <= query.unsqueeze(1), window)
         real_BxS = (key >= self.padding_B.unsqueeze(1)).unsqueeze(1)
         # A padding query would see nothing, and softmax over nothing is NaN: let it see itself.
         itself_TS = key == query.unsqueeze(1)

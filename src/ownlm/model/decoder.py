@@ -3,7 +3,8 @@
     tokens_BT ─ embed ─┬─(+ attention(norm x))─(+ feed_forward(norm x))─┬─ norm ─ lm_head ─ logits_BTV
                        └──────────── num_hidden_layers times ──────────┘
 
-Parameter names are Hugging Face's, so that the weights open everywhere.
+What differs between families (norms, windows, caps, multipliers ...) is asked of the config. Parameter names are
+Hugging Face's, as Llama has them, whatever the family's files call them.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ownlm.model.attention import Attention, packed_mask
+from ownlm.errors import OwnlmError
+from ownlm.model.attention import Attention
 from ownlm.model.cache import KeyValueCache
 from ownlm.model.config import DecoderConfig
+from ownlm.model.experts import Experts
 from ownlm.model.feed_forward import FeedForward
-from ownlm.model.norm import RMSNorm
-from ownlm.model.rope import rope_angles, rope_frequencies
+from ownlm.model.mask import causal_mask, packed_mask
+from ownlm.model.norm import make_norm
+from ownlm.model.rope import Rope
 
 
 class Block(nn.Module):
@@ -26,20 +30,43 @@ class Block(nn.Module):
 
     def __init__(self, config: DecoderConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+        def norm(wanted: bool = True) -> nn.Module | None:
+            return make_norm(config, config.hidden_size) if wanted else None
+
+        self.parallel, self.post_norm = config.parallel_residual, config.post_norm
+        self.multiplier = config.residual_multiplier
+        self.input_layernorm = norm(config.pre_norm)
         self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = FeedForward(config)
+        # Llama named the feed-forward's norm after what it follows; where a norm also ends attention, it has the name.
+        self.post_attention_layernorm = norm()
+        self.pre_feedforward_layernorm = norm(config.pre_norm and config.post_norm)
+        self.mlp = Experts(config) if config.is_sparse(layer) else FeedForward(config, config.intermediate_size)
+        self.post_feedforward_layernorm = norm(config.post_norm)
 
     def forward(
         self,
         x_BTE: Tensor,
-        rope: tuple[Tensor, Tensor],
+        rope: tuple[Tensor, Tensor] | None,
         mask_BxTS: Tensor | None,
         cache: KeyValueCache | None,
     ) -> Tensor:
-        x_BTE = x_BTE + self.self_attn(self.input_layernorm(x_BTE), rope, mask_BxTS, cache)
-        return x_BTE + cast(Tensor, self.mlp(self.post_attention_layernorm(x_BTE)))
+        looked = self.self_attn(_through(self.input_layernorm, x_BTE), rope, mask_BxTS, cache)
+        if self.parallel:
+            return cast(Tensor, x_BTE + looked + self.mlp(_through(self.post_attention_layernorm, x_BTE)))
+        if self.post_norm:
+            x_BTE = self._add(x_BTE, _through(self.post_attention_layernorm, looked))
+            thought = self.mlp(_through(self.pre_feedforward_layernorm, x_BTE))
+            return self._add(x_BTE, _through(self.post_feedforward_layernorm, thought))
+        x_BTE = self._add(x_BTE, looked)
+        return self._add(x_BTE, self.mlp(_through(self.post_attention_layernorm, x_BTE)))
+
+    def _add(self, x_BTE: Tensor, change_BTE: Tensor) -> Tensor:
+        return x_BTE + (change_BTE if self.multiplier == 1 else change_BTE * self.multiplier)
+
+
+def _through(norm: nn.Module | None, x_BTE: Tensor) -> Tensor:
+    return x_BTE if norm is None else cast(Tensor, norm(x_BTE))
 
 
 class Trunk(nn.Module):
@@ -48,8 +75,10 @@ class Trunk(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        places = config.max_position_embeddings if config.learned_positions else 0
+        self.embed_positions = nn.Embedding(places, config.hidden_size) if places else None
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = make_norm(config, config.hidden_size)
 
 
 class Decoder(nn.Module):
@@ -60,15 +89,23 @@ class Decoder(nn.Module):
         self.config = config
         self.model = Trunk(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
+        self.tie()
+        self.rope = None if config.learned_positions else Rope(config)
+        self.local_rope = Rope(config, local=True) if config.rope_local_base_freq is not None else None
+        layers = range(config.num_hidden_layers)
+        self.windows = [config.window(layer) for layer in layers]
+        self.turns_locally = [self.local_rope is not None and config.slides(layer) for layer in layers]
+
+    def tie(self) -> None:
+        """Make the head the embedding's own parameter, if the config has it so."""
+        if self.config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-        frequencies = rope_frequencies(config.head_dim, config.rope_theta)
-        self.register_buffer("rope_frequencies", frequencies, persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Decoder":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        # Moved, but never rounded: a bfloat16 model's angles are taken in float32 too.
-        self.rope_frequencies = rope_frequencies(self.config.head_dim, self.config.rope_theta).to(self.device)
+        for rope in (self.rope, self.local_rope):
+            if rope is not None:
+                rope.reset(self.device)
         return self
 
     def forward(
@@ -96,25 +133,48 @@ class Decoder(nn.Module):
         """
         assert cache is None or documents_BT is None, "a cache holds one document a row"
         count = tokens_BT.shape[1]
-        mask_BxTS = None
-        if cache is not None:
-            mask_BxTS = cache.mask(count)
-            positions_BT = cache.positions(count) if positions_BT is None else positions_BT
-        elif documents_BT is not None:
-            mask_BxTS = packed_mask(documents_BT)
         if positions_BT is None:
-            positions_BT = torch.arange(count, device=tokens_BT.device).unsqueeze(0)
-        rope = rope_angles(positions_BT, self.rope_frequencies)
+            positions_BT = self._positions(count, tokens_BT.device, cache)
+        masks = {window: self._mask(count, window, documents_BT, cache) for window in set(self.windows)}
+        rope = None if self.rope is None else self.rope(positions_BT)
+        local_rope = None if self.local_rope is None else self.local_rope(positions_BT)
         x_BTE = self.model.embed_tokens(tokens_BT)
-        for block in self.model.layers:
-            x_BTE = block(x_BTE, rope, mask_BxTS, cache)
+        if self.model.embed_positions is not None:
+            x_BTE = x_BTE + self.model.embed_positions(positions_BT)
+        if self.config.embedding_multiplier != 1:
+            x_BTE = x_BTE * self.config.embedding_multiplier
+        for block, window, locally in zip(self.model.layers, self.windows, self.turns_locally, strict=True):
+            x_BTE = block(x_BTE, local_rope if locally else rope, masks[window], cache)
         if cache is not None:
             cache.advance(count)
         return cast(Tensor, self.model.norm(x_BTE))
 
+    def _positions(self, count: int, device: torch.device, cache: KeyValueCache | None) -> Tensor:
+        positions_BT = torch.arange(count, device=device).unsqueeze(0) if cache is None else cache.positions(count)
+        if self.model.embed_positions is not None:
+            most = self.config.max_position_embeddings
+            # An angle goes on for ever; a table ends.
+            if (count if cache is None else cache.length + count) > most and int(positions_BT.max()) >= most:
+                raise OwnlmError(f"this model has learned {most} positions and can read no longer text; shorten it")
+        return positions_BT
+
+    def _mask(
+        self, count: int, window: int | None, documents_BT: Tensor | None, cache: KeyValueCache | None
+    ) -> Tensor | None:
+        """None where plain causal attention is right."""
+        if cache is not None:
+            return cache.mask(count, window)
+        if documents_BT is not None:
+            return packed_mask(documents_BT, window)
+        return None if window is None or count <= window else causal_mask(count, window, self.device)
+
     def head(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states of any leading shape."""
-        return F.linear(hidden, self.lm_head.weight)
+        logits = F.linear(hidden, self.lm_head.weight)
+        if self.config.logits_scaling != 1:
+            logits = logits / self.config.logits_scaling
+        cap = self.config.final_logit_softcapping
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     @property
     def device(self) -> torch.device:

@@ -1,24 +1,42 @@
 """The feed-forward half of a block: each token thinks about what attention brought it.
 
-SwiGLU (arXiv:2002.05202): down( silu(gate x) * up x ).
+Gated (SwiGLU and its kin, arXiv:2002.05202):  down( act(gate x) * up x )
+Plain, as the first transformers had it:       down( act(up x) )
 """
 
-import torch
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ownlm.model.config import DecoderConfig
+from ownlm.model.merged import merged_linear
+
+# By the names that config.json uses; config.py lists them.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "swish": F.silu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
 
 
 class FeedForward(nn.Module):
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, width: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        bias = config.mlp_bias
+        self.gate_proj = nn.Linear(config.hidden_size, width, bias=bias) if config.gated else None
+        self.up_proj = nn.Linear(config.hidden_size, width, bias=bias)
+        self.down_proj = nn.Linear(width, config.hidden_size, bias=bias)
+        self.activation = ACTIVATIONS[config.hidden_act]
 
-    def forward(self, x_BTE: Tensor) -> Tensor:
-        merged = torch.cat((self.gate_proj.weight, self.up_proj.weight))
-        gate, up = F.linear(x_BTE, merged).chunk(2, dim=-1)
-        down: Tensor = self.down_proj(F.silu(gate) * up)
-        return down
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` is [..., E]."""
+        if self.gate_proj is None:
+            return cast(Tensor, self.down_proj(self.activation(self.up_proj(x))))
+        gate, up = merged_linear(x, self.gate_proj, self.up_proj)
+        return cast(Tensor, self.down_proj(self.activation(gate) * up))

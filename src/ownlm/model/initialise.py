@@ -12,6 +12,7 @@ from torch import nn
 from ownlm.model.decoder import Decoder
 
 EMBEDDING_DEVIATION = 0.02
+_EMBEDDINGS = ("model.embed_tokens.weight", "model.embed_positions.weight", "lm_head.weight")
 _WRITES_TO_STREAM = ("o_proj.weight", "down_proj.weight")
 
 
@@ -21,12 +22,13 @@ def initialise(model: Decoder, seed: int) -> Decoder:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
-            nn.init.ones_(parameter)
+            # A bias adds nothing; a norm's gain is one, less what the norm itself adds.
+            parameter.fill_(0 if name.endswith(".bias") else 1 - model.config.norm_offset)
             continue
         if name.endswith(_WRITES_TO_STREAM):
             nn.init.zeros_(parameter)
             continue
-        embedding = name in ("model.embed_tokens.weight", "lm_head.weight")
+        embedding = name in _EMBEDDINGS
         deviation = EMBEDDING_DEVIATION if embedding else parameter.shape[1] ** -0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
     return model

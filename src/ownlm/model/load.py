@@ -1,12 +1,29 @@
-"""What a MODEL on the command line may be, and the folder that it stands for."""
+"""Opening a model: what a MODEL on the command line stands for, and the decoder that its files hold.
 
+files ──formats/──▶ Checkpoint ──▶ Decoder            build_decoder, read_decoder
+files ◀──formats/── Checkpoint ◀── Decoder            to_checkpoint, write_decoder
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ownlm.errors import OwnlmError
-from ownlm.model.formats.huggingface import CONFIG
+import torch
+from torch import Tensor, nn
+
+from ownlm.errors import DamagedError, OwnlmError
+from ownlm.model.checkpoint import Checkpoint, StoredTensor
+from ownlm.model.decoder import Decoder
+from ownlm.model.families import Family, family_of
+from ownlm.model.families.fields import dtype_fields
+from ownlm.model.families.tensor_map import Stored
+from ownlm.model.formats.huggingface import CONFIG, read_checkpoint, write_checkpoint
+from ownlm.model.formats.safetensors_file import STORED_AS
 
 # Where in a quickstart's folder a model lies: the one to talk to first.
 _WITHIN = ("chat", "base")
+# Parameters lie in memory of their own: a file's mapping ends, and parts of a fused tensor would share one.
+_OWN = torch.contiguous_format
 
 
 def model_folder(path: Path) -> Path:
@@ -19,3 +36,128 @@ def model_folder(path: Path) -> Path:
     if (path / "run.json").is_file():
         raise OwnlmError(f"the run in {path} has not ended, so it holds no model yet; go on with it first")
     raise OwnlmError(f"{path} holds no model (no {CONFIG}); name a model folder, such as runs/quickstart/chat")
+
+
+def read_decoder(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
+    """The decoder in a Hugging Face folder, in evaluation mode."""
+    checkpoint = read_checkpoint(folder)
+    try:
+        return build_decoder(checkpoint, device=device, dtype=dtype)
+    except OwnlmError as error:
+        raise type(error)(f"{folder}: {error}") from None
+
+
+def write_decoder(folder: Path, model: Decoder, *, eos_ids: Sequence[int], pad_id: int) -> list[str]:
+    """Write the model's files into `folder`, each whole; returns their names. `eos_ids` end an answer; no BOS."""
+    ends = {"bos_token_id": None, "eos_token_id": list(eos_ids), "pad_token_id": pad_id}
+    checkpoint = to_checkpoint(model)
+    fields = {**checkpoint.fields, **ends, "eos_token_id": eos_ids[0]}
+    return write_checkpoint(folder, replace(checkpoint, fields=fields, generation=ends))
+
+
+def build_decoder(
+    checkpoint: Checkpoint, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Decoder:
+    """The decoder of a checkpoint, in evaluation mode. Every tensor of it is used and every parameter set.
+
+    Nothing is allocated before names and shapes are known to fit; then tensors are read one by one, so the peak of
+    memory is the model and its largest tensor.
+    """
+    family = family_of(checkpoint.fields)
+    config = family.read_config(checkpoint.fields)
+    found = family.TENSORS.found(checkpoint.tensors)
+    _refuse_layers_that_are_not_there(config.num_hidden_layers, found)
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    layout = _layout(decoder, family)
+    head = _stored_head(decoder, family, found)
+    _check_fit(layout, found, besides={head} if head else set())
+    for name, stored in layout.items():
+        parts = stored.split(found[name].read())
+        for parameter, part in zip(stored.parameters, parts, strict=True):
+            _set(decoder, parameter, torch.empty_like(part, device=device, dtype=dtype, memory_format=_OWN).copy_(part))
+    decoder.tie()
+    if head is not None:
+        _check_tied(decoder, found[head].read())
+    for rope in (decoder.rope, decoder.local_rope):
+        if rope is not None:
+            rope.reset(decoder.device)
+    return decoder.eval()
+
+
+def to_checkpoint(decoder: Decoder) -> Checkpoint:
+    """The decoder as its family's files hold it. Tensors are laid out as they are read, one at a time."""
+    family = family_of({"model_type": decoder.config.model_type})
+    fields = family.write_config(decoder.config)
+    if family.read_config(fields) != decoder.config:
+        raise OwnlmError(
+            f"this decoder's configuration is not one of the family {decoder.config.model_type}, "
+            "so other tools could not open it; name the right model_type"
+        )
+    fields = {**fields, **dtype_fields(decoder.lm_head.weight.dtype)}
+    parameters = dict(decoder.named_parameters())
+
+    def stored(tensor: Stored) -> StoredTensor:
+        parts = [parameters[name] for name in tensor.parameters]
+        return StoredTensor(
+            shape=tensor.shape,
+            stored_as=STORED_AS[parts[0].dtype],
+            read=lambda: tensor.join([part.detach() for part in parts]),
+        )
+
+    layout = _layout(decoder, family)
+    return Checkpoint(fields=fields, tensors={name: stored(tensor) for name, tensor in layout.items()})
+
+
+def _layout(decoder: Decoder, family: Family) -> dict[str, Stored]:
+    # A tied head is the embedding, which named_parameters gives once.
+    shapes = {name: tuple(parameter.shape) for name, parameter in decoder.named_parameters()}
+    return family.TENSORS.layout(shapes, decoder.config.num_attention_heads)
+
+
+def _stored_head(decoder: Decoder, family: Family, found: Mapping[str, StoredTensor]) -> str | None:
+    """Where a file keeps a head although the config ties it to the embedding."""
+    if not decoder.config.tie_word_embeddings:
+        return None
+    name = next(iter(family.TENSORS.layout({"lm_head.weight": decoder.lm_head.weight.shape}, 1)))
+    return name if name in found and found[name].shape == tuple(decoder.lm_head.weight.shape) else None
+
+
+def _check_tied(decoder: Decoder, head: Tensor) -> None:
+    weight = decoder.lm_head.weight
+    if not torch.equal(head.to(device=weight.device, dtype=weight.dtype), weight):
+        raise DamagedError(
+            "config.json ties the head to the embedding, but the file's head is another matrix; "
+            "set tie_word_embeddings to false if it is meant"
+        )
+
+
+def _refuse_layers_that_are_not_there(layers: int, found: Mapping[str, StoredTensor]) -> None:
+    """A config that claims more layers than the file has tensors would only cost time."""
+    if layers > len(found):
+        raise DamagedError(
+            f"the tensors do not fit config.json: it names {layers} layers, and there are {len(found)} tensors; "
+            "restore the model's files"
+        )
+
+
+def _check_fit(layout: Mapping[str, Stored], found: Mapping[str, StoredTensor], *, besides: set[str]) -> None:
+    misfits = [
+        *(f"{name} is missing" for name in layout if name not in found),
+        *(f"{name} belongs to no layer" for name in found if name not in layout and name not in besides),
+        *(
+            f"{name} has shape {list(found[name].shape)}, not {list(stored.shape)}"
+            for name, stored in layout.items()
+            if name in found and tuple(found[name].shape) != stored.shape
+        ),
+    ]
+    if misfits:
+        more = f" (and {len(misfits) - 3} more)" if len(misfits) > 3 else ""
+        raise DamagedError(
+            f"the tensors do not fit config.json: {'; '.join(misfits[:3])}{more}; restore the model's files"
+        )
+
+
+def _set(decoder: Decoder, name: str, tensor: Tensor) -> None:
+    module, _, leaf = name.rpartition(".")
+    setattr(decoder.get_submodule(module), leaf, nn.Parameter(tensor))

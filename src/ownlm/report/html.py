@@ -155,7 +155,11 @@ def _exam_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _choose_groups(summary: Mapping[str, Any]) -> list[BarGroup]:
     choose = _mapping(summary, "choose")
-    rows = (("pretrained", "With pretraining", 0), ("scratch", "Tuned from scratch, without it", 1))
+    rows = (
+        ("pretrained", "With pretraining, tuned to the end", 0),
+        ("as_long", "With pretraining, tuned as long as the one below", 0),
+        ("scratch", "Without pretraining, tuned from scratch", 1),
+    )
     groups = [
         BarGroup(label=label, bars=_bar(choose.get(name) or {}, "", color), chance=0.25) for name, label, color in rows
     ]

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from ownlm.artefact import verify_artefact, write_artefact
 from ownlm.errors import DamagedError
 from ownlm.model import Decoder
-from ownlm.model.formats.huggingface import load_weights, save_tensors, save_weights
+from ownlm.model.formats.safetensors_file import save_tensors
+from ownlm.model.weights import load_weights, save_weights
 from ownlm.train.optim import Optimizers
 
 KEPT = 2
@@ -69,6 +70,13 @@ def save_snapshot(run: Path, step: int, model: Decoder) -> None:
     folder = run / "snapshots"
     folder.mkdir(exist_ok=True)
     save_weights(folder / f"{_name(step)}.safetensors", model, dtype=torch.bfloat16)
+
+
+def snapshots(run: Path) -> dict[int, Path]:
+    """The files of a run's snapshots by step, in order."""
+    return {
+        int(path.stem.removeprefix("step-")): path for path in sorted((run / "snapshots").glob("step-*.safetensors"))
+    }
 
 
 def _name(step: int) -> str:

@@ -17,7 +17,7 @@ from ownlm.engine import Request, Sampling, complete
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, evaluating, initialise
-from ownlm.model.formats import read_decoder
+from ownlm.model.load import read_decoder
 from ownlm.tokenizer import ChatTemplate, Tokenizer
 from ownlm.train import run_folder
 from ownlm.train.config import TrainConfig

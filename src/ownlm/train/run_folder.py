@@ -15,8 +15,7 @@ from ownlm.artefact.card import CARD_NAME
 from ownlm.artefact.recipe import to_yaml
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
-from ownlm.model.formats import write_decoder
-from ownlm.model.formats.huggingface import MODEL_FILES
+from ownlm.model.load import write_decoder
 from ownlm.tokenizer import Tokenizer
 from ownlm.train.config import Plan
 
@@ -67,10 +66,10 @@ def finish(
     """Write the model's files beside the run's record and seal them."""
     chat = kind == "chat model"
     end_ids = [tokenizer.im_end_id, tokenizer.end_of_text_id] if chat else [tokenizer.end_of_text_id]
-    write_decoder(run, model, eos_ids=end_ids, pad_id=tokenizer.pad_id)
+    files = write_decoder(run, model, eos_ids=end_ids, pad_id=tokenizer.pad_id)
     tokenizer.save(run, chat=chat, model_max_length=model.config.max_position_embeddings)
     write_atomically(run / "README.md", f"# A {kind} made with ownlm\n\ncard.json says from what and how.\n")
-    names = [*MODEL_FILES, "tokenizer.json", "tokenizer_config.json", "README.md", "run.json", RECIPE]
+    names = [*files, "tokenizer.json", "tokenizer_config.json", "README.md", "run.json", RECIPE]
     if chat:
         names.append("chat_template.jinja")
     seal_folder(run, kind, how=asdict(plan), inputs=inputs, figures={**run_figures(run), **figures}, names=names)

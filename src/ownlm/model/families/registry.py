@@ -4,27 +4,60 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ownlm.errors import OwnlmError
+from ownlm.model.checks import shown
 from ownlm.model.config import DecoderConfig
-from ownlm.model.families import qwen3
+from ownlm.model.families import (
+    gemma2,
+    gemma3,
+    gpt2,
+    gpt_neox,
+    granite,
+    llama,
+    mistral,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+)
+from ownlm.model.families.tensor_map import TensorMap
 
 
 class Family(Protocol):
-    """What a family's file offers. Tensor names are Hugging Face's on both sides so far."""
+    """What a family's file offers: its config.json both ways, and how its tensors are stored."""
 
     MODEL_TYPE: str
+    TENSORS: TensorMap
 
     def read_config(self, fields: Mapping[str, Any]) -> DecoderConfig: ...
 
     def write_config(self, config: DecoderConfig) -> dict[str, Any]: ...
 
 
-_FAMILIES: dict[str, Family] = {qwen3.MODEL_TYPE: qwen3}
+_ALL: tuple[Family, ...] = (
+    gemma2,
+    gemma3,
+    gpt2,
+    gpt_neox,
+    granite,
+    llama,
+    mistral,
+    olmo2,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+)
+# By config.json's `model_type`.
+FAMILIES: dict[str, Family] = {**{family.MODEL_TYPE: family for family in _ALL}, "gemma3": gemma3}
 
 
 def family_of(fields: Mapping[str, Any]) -> Family:
     """The family that config.json's `model_type` names."""
     name = fields.get("model_type")
-    if name not in _FAMILIES:
-        known = ", ".join(sorted(_FAMILIES))
-        raise OwnlmError(f"config.json is of model_type {name!r}, which ownlm does not open yet; it opens: {known}")
-    return _FAMILIES[name]
+    if not isinstance(name, str) or name not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise OwnlmError(
+            f"config.json is of model_type {shown(name)}, which ownlm does not open yet; it opens: {known}"
+        )
+    return FAMILIES[name]

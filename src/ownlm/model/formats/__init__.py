@@ -1,5 +1,5 @@
 """Files that hold a model."""
 
-from ownlm.model.formats.huggingface import read_decoder, write_decoder
+from ownlm.model.formats.huggingface import read_checkpoint, write_checkpoint
 
-__all__ = ["read_decoder", "write_decoder"]
+__all__ = ["read_checkpoint", "write_checkpoint"]

@@ -1,104 +1,132 @@
-"""A Hugging Face model folder: config.json, generation_config.json, model.safetensors.
+"""A Hugging Face model folder: config.json, generation_config.json, and the weights in one file or several.
+
+    model.safetensors                       or, when that were too large,
+    model-00001-of-00003.safetensors ...    with model.safetensors.index.json: {"weight_map": {tensor: file}}
 
 transformers, vLLM and SGLang open what is written here. The tokenizer's files are the tokenizer's to write.
 """
 
 import json
-import os
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
-from ownlm.artefact import disk_errors, write_atomically
+from ownlm.artefact import write_atomically
 from ownlm.errors import DamagedError, OwnlmError
-from ownlm.model.config import DecoderConfig
-from ownlm.model.decoder import Decoder
-from ownlm.model.families import family_of
+from ownlm.model.checkpoint import Checkpoint, StoredTensor
+from ownlm.model.checks import shown
+from ownlm.model.formats.safetensors_file import BYTES, open_tensors, save_tensors
 
 CONFIG, GENERATION_CONFIG, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
-MODEL_FILES = (CONFIG, GENERATION_CONFIG, WEIGHTS)
+INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 4_000_000_000
+# A JSON file of a model is kilobytes, an index at most a few megabytes.
+_MOST_JSON_BYTES = 32_000_000
 
 
-def write_decoder(folder: Path, model: Decoder, *, eos_ids: list[int], pad_id: int) -> None:
-    """Write the model's files into `folder`, each whole. `eos_ids` end an answer; there is no BOS."""
-    family = family_of({"model_type": "qwen3"})
-    ends = {"bos_token_id": None, "eos_token_id": eos_ids, "pad_token_id": pad_id}
-    config = {**family.write_config(model.config), **ends, "eos_token_id": eos_ids[0]}
-    write_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-    write_atomically(folder / GENERATION_CONFIG, json.dumps(ends, indent=2) + "\n")
-    save_weights(folder / WEIGHTS, model)
-
-
-def save_weights(path: Path, model: Decoder, dtype: torch.dtype | None = None) -> None:
-    """Weights alone; a tied head is the embedding and is not written twice."""
-    tensors = {
-        name: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-        if not (model.config.tie_word_embeddings and name == "lm_head.weight")
-    }
-    save_tensors(path, tensors)
-
-
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """A safetensors file, whole or not there; a full disk is one line."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(path):
-        try:
-            save_file(tensors, temporary, metadata={"format": "pt"})
-            # The library makes its files unreadable to others: give this one the permissions of any new file.
-            mask = os.umask(0)
-            os.umask(mask)
-            temporary.chmod(0o666 & ~mask)
-            temporary.replace(path)
-        except SafetensorError as error:
-            raise OwnlmError(f"cannot write {path} ({error}); free some space or name another --out") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The model in `folder`; headers are read and checked, a tensor when it is asked for."""
+    generation = folder / GENERATION_CONFIG
+    return Checkpoint(
+        fields=read_config(folder),
+        tensors=_tensors(folder),
+        generation=_read_json(generation) if generation.is_file() else {},
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise OwnlmError(f"{folder} holds no {CONFIG}, so it is no model folder; name a folder that a run wrote")
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _MOST_JSON_BYTES:
+        raise DamagedError(f"{path} has {path.stat().st_size:,} bytes, more than any such file; restore it")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is not JSON ({error}); restore it") from None
     if not isinstance(fields, dict):
         raise DamagedError(f"{path} holds no object; restore it")
     return fields
 
 
-def read_decoder(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
-    """The decoder in `folder`, in evaluation mode. Every tensor of the file is used and every parameter set."""
-    fields = read_config(folder)
-    config: DecoderConfig = family_of(fields).read_config(fields)
-    path = folder / WEIGHTS
-    if not path.is_file():
+def _tensors(folder: Path) -> dict[str, StoredTensor]:
+    if (folder / WEIGHTS).is_file():
+        return open_tensors(folder / WEIGHTS)
+    if not (folder / INDEX).is_file():
         raise OwnlmError(
             f"{folder} has no {WEIGHTS}; pickled weights (.bin, .pt) can run code and are never opened: "
-            "convert them with safetensors first"
+            "convert them with safetensors first, or take the model's safetensors files"
         )
-    model = Decoder(config)
-    try:
-        load_weights(path, model)
-    except (SafetensorError, OSError) as error:
-        raise DamagedError(f"{path} is damaged ({error}); restore it or train again") from None
-    return model.to(device=device, dtype=dtype).eval()
+    places = _read_index(folder / INDEX)
+    tensors: dict[str, StoredTensor] = {}
+    for name in sorted(set(places.values())):
+        path = folder / name
+        if not path.is_file():
+            raise DamagedError(f"{folder} lacks {name}, which its {INDEX} names; fetch the rest of the model")
+        held = open_tensors(path)
+        named = {tensor for tensor, place in places.items() if place == name}
+        differing = sorted(held.keys() ^ named)
+        if differing:
+            raise DamagedError(f"{path} and {INDEX} disagree about {', '.join(differing[:3])}; restore both files")
+        tensors.update(held)
+    return tensors
 
 
-def load_weights(path: Path, model: Decoder) -> None:
-    """Set every parameter of `model` from `path`; names and shapes must fit exactly."""
-    tensors = load_file(path)
-    if model.config.tie_word_embeddings:
-        tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"])
-    expected = model.state_dict()
-    wrong = sorted(tensors.keys() ^ expected.keys()) or sorted(
-        name for name in expected if tensors[name].shape != expected[name].shape
-    )
-    if wrong:
-        raise DamagedError(f"{path} does not fit its config.json: {', '.join(wrong[:3])}; restore both files")
-    model.load_state_dict(tensors)
+def _read_index(path: Path) -> dict[str, str]:
+    places = _read_json(path).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise DamagedError(f"{path} has no weight_map; restore it")
+    for name in places.values():
+        # A file beside the index and nothing else: an index must not lead to other files of the machine.
+        plain = isinstance(name, str) and name == Path(name).name and not set("\\:\0") & set(name)
+        if not plain or not name.endswith(".safetensors"):
+            raise DamagedError(f"{path} names {shown(name)}, which is no safetensors file beside it; restore it")
+    return places
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, shard_bytes: int = SHARD_BYTES) -> list[str]:
+    """Write the model into `folder`, each file whole; returns their names. Weights past `shard_bytes` are sharded.
+
+    One shard at a time is in memory, in whatever type its tensors are read.
+    """
+    write_atomically(folder / CONFIG, json.dumps(dict(checkpoint.fields), indent=2) + "\n")
+    write_atomically(folder / GENERATION_CONFIG, json.dumps(dict(checkpoint.generation), indent=2) + "\n")
+    shards = _shards(checkpoint.tensors, shard_bytes)
+    if len(shards) == 1:
+        _write_tensors(folder / WEIGHTS, checkpoint.tensors)
+        return [CONFIG, GENERATION_CONFIG, WEIGHTS]
+    places: dict[str, str] = {}
+    for number, names in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        _write_tensors(folder / file, {name: checkpoint.tensors[name] for name in names})
+        places.update(dict.fromkeys(names, file))
+    index = {"metadata": {"total_size": sum(map(_size, checkpoint.tensors.values()))}, "weight_map": places}
+    write_atomically(folder / INDEX, json.dumps(index, indent=2) + "\n")
+    return [CONFIG, GENERATION_CONFIG, INDEX, *sorted(set(places.values()))]
+
+
+def _shards(tensors: Mapping[str, StoredTensor], shard_bytes: int) -> list[list[str]]:
+    """Names of each shard's tensors, in order; a tensor larger than a shard has one for itself."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and filled + _size(tensor) > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += _size(tensor)
+    return shards
+
+
+def _size(tensor: StoredTensor) -> int:
+    """Bytes as it will be written: what is stored in blocks is read as float32."""
+    return math.prod(tensor.shape) * BYTES.get(tensor.stored_as, 4)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+    save_tensors(path, {name: tensor.read().cpu().contiguous() for name, tensor in tensors.items()})
