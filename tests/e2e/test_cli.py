@@ -63,7 +63,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(GUARD)
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site), "REFUSE_CONNECTS": "1", "COLUMNS": "80"}
+    paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "REFUSE_CONNECTS": "1", "COLUMNS": "80"}
 
 
 def ownlm(*arguments: object, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def chat(
-    model: Path,
+    model: str,
     *,
     prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"])] = None,
     system: str | None = None,
@@ -31,12 +31,12 @@ def chat(
 ) -> int:
     """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists what else there is.
 
-    Example: ownlm chat runs/quickstart
+    Example: ownlm chat smollm2
 
     Parameters
     ----------
     model
-        A model folder, or the folder of a quickstart.
+        A model folder, a run's folder, a .gguf file, a starter (smollm2), or hub:ORG/NAME.
     prompt
         One question, answered on stdout; "-" reads it from stdin.
     system
@@ -79,24 +79,28 @@ def chat(
     )
 
 
-def open_chat(path: Path, **settings: object) -> int:
-    """Open the model at `path` and converse; a quickstart's model brings its material for /where."""
+def open_chat(model_name: str | Path, **settings: object) -> int:
+    """Open the model and converse; a quickstart's model brings its material for /where."""
     from ownlm.artefact.card import CARD_NAME
     from ownlm.cli.chat_loop import run_chat
     from ownlm.cli.chat_session import ChatOptions
+    from ownlm.cli.open_model import open_model
     from ownlm.evaluation import check_answer
-    from ownlm.opened import load
+    from ownlm.model.locate import is_path
+    from ownlm.model.starters import STARTERS
 
-    model = load(path)
+    model = open_model(model_name)
+    path, local = Path(model_name), is_path(str(model_name))
+    starter = STARTERS.get(str(model_name))
     # A folder that only has the name is the user's own texts.
-    near = (path, path.parent)
+    near = (path, path.parent) if local else ()
     material = next((folder for folder in near if (folder / "corpus" / CARD_NAME).is_file()), None)
     defaults: dict[str, object] = {"temperature": 0.3, "min_p": 0.05, "max_tokens": 200}
     options = ChatOptions(
         check_answer=check_answer,
         where=_finder(material) if material else None,
-        load_model=load,
-        suggestions=_suggestions(material),
+        load_model=open_model,
+        suggestions=_suggestions(material) if local or starter is None else starter.tries,
         **{**defaults, **settings},  # type: ignore[arg-type]
     )
     return run_chat(model, options=options, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)

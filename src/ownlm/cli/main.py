@@ -35,6 +35,12 @@ app.command("ownlm.cli.finetune:finetune", name="finetune", help="A base model i
 app.command("ownlm.cli.generate:generate", name="generate", help="Continue a text.")
 app.command("ownlm.cli.chat:chat", name="chat", help="A conversation in the terminal.")
 app.command("ownlm.cli.report:report", name="report", help="Write a run's report.html anew.")
+starter = App(name="starter", help="Small open models to begin with: fetch, list, remove.")
+starter.command("ownlm.cli.starter:get", name="get", help="Fetch a starter, such as smollm2.")
+starter.command("ownlm.cli.starter:list_", name="list", help="The starters there are, and which are here.")
+starter.command("ownlm.cli.starter:remove", name="remove", help="Take a starter off this machine.")
+app.command(starter)
+app.command("ownlm.cli.doctor:doctor", name="doctor", help="What this machine can do, and what is missing.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
