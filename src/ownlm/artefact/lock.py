@@ -28,7 +28,8 @@ def folder_lock(folder: Path, *, waiting: Callable[[], None] | None = None, fix:
     with file:
         if not _try_lock(file.fileno()):
             if waiting is None:
-                raise OwnlmError(f"another ownlm process is writing {folder}; wait for it, or name another --out")
+                other = ", or name another --out" if fix == OTHER_OUT else ""
+                raise OwnlmError(f"another ownlm process is writing {folder}; wait for it{other}")
             waiting()
             while not _try_lock(file.fileno()):
                 time.sleep(_WAIT_SECONDS)

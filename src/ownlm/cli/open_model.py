@@ -41,7 +41,7 @@ def asker() -> "Ask | None":
 
 def ask(question: str) -> bool:
     sys.stdout.flush()
-    sys.stderr.write(wrap_text(f"{question} [y/N] ", terminal_columns(sys.stderr)))
+    sys.stderr.write(wrap_text(f"{question} [y/N]", terminal_columns(sys.stderr)) + " ")
     sys.stderr.flush()
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):
@@ -56,7 +56,7 @@ class ProgressLine:
         self.stream = stream or sys.stderr
         self.live = is_tty(self.stream)
         self._begun: float | None = None
-        self._shown = -1
+        self._shown = 0
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
