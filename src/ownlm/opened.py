@@ -19,7 +19,9 @@ from ownlm.engine.chat_stream import ChatStream
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder
-from ownlm.model.load import model_folder, read_decoder, write_decoder
+from ownlm.model.fetch_wheel import Progress
+from ownlm.model.load import read_decoder, write_decoder
+from ownlm.model.locate import Ask, locate
 from ownlm.tokenizer import ChatTemplate, Tokenizer
 
 Message = Mapping[str, Any]
@@ -133,9 +135,16 @@ class Model:
         return prompt, dropped
 
 
-def load(model: str | Path, *, device: str | None = None) -> Model:
-    """Open a model folder or a run's folder, after checking its files against its card."""
-    folder = model_folder(Path(model))
+def load(
+    model: str | Path, *, device: str | None = None, ask: Ask | None = None, progress: Progress | None = None
+) -> Model:
+    """Open a model folder, a run's folder, a .gguf file, a starter or hub:ORG/NAME, after checking its files.
+
+    A starter that is not here is fetched when `ask`, called with a question, gives True; see model.locate.
+    """
+    folder = locate(model, ask=ask, progress=progress)
+    if folder.is_file():
+        raise OwnlmError(f"{folder} is a GGUF file, which cannot be opened yet; name a model folder")
     if (folder / CARD_NAME).is_file():
         verify_artefact(folder)
     decoder = read_decoder(folder, device=device or best_device())

@@ -11,25 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import no_connections
 from ownlm.api import quickstart
 from ownlm.cli.commands import COMMANDS
 from ownlm.errors import OwnlmError
 from tiny_models import WORDS
 
-# Nothing beyond loopback may be reached: a connect elsewhere ends the process with a word to look for.
-GUARD = """
-import os, socket, sys
-if os.environ.get("REFUSE_CONNECTS"):
-    def refuse(self, address, *rest):
-        if self.family == getattr(socket, "AF_UNIX", None):
-            return real(self, address, *rest)
-        sys.stderr.write(f"CONNECTED to {address}\\n")
-        os._exit(77)
-    real = socket.socket.connect
-    socket.socket.connect = refuse
-    socket.socket.connect_ex = refuse
-    socket.getaddrinfo = lambda host, *rest, **more: refuse(socket.socket(), host)
-"""
 SMALL = [
     "--no-chat",
     *("--steps", "3", "--depth", "1"),
@@ -62,9 +49,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    site = tmp_path_factory.mktemp("site")
-    (site / "sitecustomize.py").write_text(GUARD)
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(site), "REFUSE_CONNECTS": "1", "COLUMNS": "80"}
+    return no_connections.environment(tmp_path_factory.mktemp("site"))
 
 
 def ownlm(*arguments: object, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -345,7 +330,7 @@ def test_the_printed_recipe_is_one_that_runs(tmp_path: Path, capsys: pytest.Capt
 def test_the_guard_against_connects_works(environment: dict[str, str]) -> None:
     code = "import socket; socket.create_connection(('192.0.2.1', 80), 1)"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 77 and "CONNECTED" in done.stderr
+    assert done.returncode == no_connections.REFUSED and "CONNECTED" in done.stderr
 
 
 def test_a_run_is_never_put_among_somebodys_own_files(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ownlm.artefact.card import CARD_NAME, Card, content_hash, read_card
 from ownlm.artefact.versions import machine_facts, package_versions
-from ownlm.artefact.write import disk_errors, fsync_file, fsync_folder, write_atomically
+from ownlm.artefact.write import OTHER_OUT, disk_errors, fsync_file, fsync_folder, write_atomically
 from ownlm.errors import DamagedError, OwnlmError
 
 # Listed, but a person may edit it after the fact: the model card's prose.
@@ -46,16 +46,18 @@ def write_artefact(
     how: Mapping[str, Any],
     inputs: Mapping[str, str] | None = None,
     force: bool = False,
+    fix: str = OTHER_OUT,
 ) -> Iterator[Draft]:
     """Make the artefact `final` of `kind`: all of it appears at once, or nothing does.
 
     `how` is the configuration that made it, `inputs` the content hashes of what it was made from.
-    An existing folder is never overwritten: OwnlmError, or with `force` it is moved aside.
+    An existing folder is never overwritten: OwnlmError, or with `force` it is moved aside. `fix` is what a user
+    can do about a full disk.
     """
     if final.exists() and not force:
         raise OwnlmError(f"{final} exists already; name another --out, or add --force to move it aside")
     temporary = final.with_name(f".{final.name}.{os.getpid()}.draft")
-    with disk_errors(final):
+    with disk_errors(final, fix=fix):
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned_drafts(final)
         temporary.mkdir()

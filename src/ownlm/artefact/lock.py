@@ -1,18 +1,25 @@
 """One process at a time in a folder that is being written."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ownlm.artefact.write import disk_errors
+from ownlm.artefact.write import OTHER_OUT, disk_errors
 from ownlm.errors import OwnlmError
+
+# The longest that a waiting process sleeps after the lock has become free.
+_WAIT_SECONDS = 0.2
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process. The kernel lets go when the process ends, however it ends."""
-    with disk_errors(folder):
+def folder_lock(folder: Path, *, waiting: Callable[[], None] | None = None, fix: str = OTHER_OUT) -> Iterator[None]:
+    """Hold `folder` for this process. The kernel lets go when the process ends, however it ends.
+
+    A folder that another process holds is refused; with `waiting` that is called once, and then waited.
+    """
+    with disk_errors(folder, fix=fix):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
@@ -20,7 +27,12 @@ def folder_lock(folder: Path) -> Iterator[None]:
         file = (folder / ".lock").open("a+")
     with file:
         if not _try_lock(file.fileno()):
-            raise OwnlmError(f"another ownlm process is writing {folder}; wait for it, or name another --out")
+            if waiting is None:
+                other = ", or name another --out" if fix == OTHER_OUT else ""
+                raise OwnlmError(f"another ownlm process is writing {folder}; wait for it{other}")
+            waiting()
+            while not _try_lock(file.fileno()):
+                time.sleep(_WAIT_SECONDS)
         yield
 
 

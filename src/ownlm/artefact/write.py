@@ -7,9 +7,12 @@ from pathlib import Path
 
 from ownlm.errors import OwnlmError
 
+# What a user can do about a disk that takes nothing, where they chose the place by --out.
+OTHER_OUT = "free some space or name another --out"
+
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, *, fix: str = OTHER_OUT) -> Iterator[None]:
     """A full or read-only disk is the user's to mend: one line instead of a traceback."""
     try:
         yield
@@ -17,9 +20,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         # The reader of our output has left, which is no matter of the disk.
         raise
     except OSError as error:
-        raise OwnlmError(
-            f"cannot write {path}: {error.strerror or error}; free some space or name another --out"
-        ) from error
+        raise OwnlmError(f"cannot write {path}: {error.strerror or error}; {fix}") from error
 
 
 def fsync_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def chat(
-    model: Path,
+    model: str,
     *,
     prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"])] = None,
     system: str | None = None,
@@ -36,12 +36,12 @@ def chat(
 ) -> int:
     """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists what else there is.
 
-    Example: ownlm chat runs/quickstart
+    Example: ownlm chat smollm2
 
     Parameters
     ----------
     model
-        A model folder, or the folder of a quickstart.
+        A model folder, a run's folder, a .gguf file, a starter (smollm2), or hub:ORG/NAME.
     prompt
         One question, answered on stdout; "-" reads it from stdin.
     system
@@ -84,23 +84,27 @@ def chat(
     return open_chat(model, options)
 
 
-def open_chat(path: Path, options: ChatOptions | None = None) -> int:
-    """Open the model at `path` and converse; a quickstart's model brings its material for /where."""
+def open_chat(model_name: str | Path, options: ChatOptions | None = None) -> int:
+    """Open the model and converse; a quickstart's model brings its material for /where."""
     from ownlm.artefact.card import CARD_NAME
     from ownlm.cli.chat_loop import run_chat
+    from ownlm.cli.open_model import open_model
     from ownlm.evaluation import check_answer
-    from ownlm.opened import load
+    from ownlm.model.locate import is_path
+    from ownlm.model.starters import STARTERS
 
-    model = load(path)
+    model = open_model(model_name)
+    path, local = Path(model_name), is_path(str(model_name))
+    tries = () if local or str(model_name) not in STARTERS else STARTERS[str(model_name)].tries
     # A folder that only has the name is the user's own texts.
-    near = (path, path.parent)
+    near = (path, path.parent) if local else ()
     material = next((folder for folder in near if (folder / "corpus" / CARD_NAME).is_file()), None)
     options = replace(
         options or ChatOptions(),
         check_answer=check_answer,
         where=_finder(material) if material else None,
-        load_model=load,
-        suggestions=passed_questions(path),
+        load_model=open_model,
+        suggestions=passed_questions(path) if local else tries,
     )
     return run_chat(model, options=options, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
 
@@ -120,9 +124,9 @@ def _finder(material: Path) -> "Callable[[str], list[Match]]":
 
 def passed_questions(path: Path) -> tuple[str, ...]:
     """Questions that a quickstart's chat model got right in its exam, as its summary.json tells; none of another's."""
-    from ownlm.model.load import model_folder
+    from ownlm.model.locate import locate
 
-    folder = model_folder(path)
+    folder = locate(path)
     try:
         summary = loads((folder.parent / "summary.json").read_text(encoding="utf-8"))
         passed = summary["exam"]["passed"] if summary["paths"]["model"] == folder.name else []

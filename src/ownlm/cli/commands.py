@@ -49,6 +49,15 @@ COMMANDS = {
     "generate": Command(help="Continue a text.", function="ownlm.cli.generate:generate"),
     "chat": Command(help="A conversation in the terminal.", function="ownlm.cli.chat:chat"),
     "report": Command(help="Write a run's report.html anew.", function="ownlm.cli.report:report"),
+    "starter": Command(
+        help="Small open models to begin with: fetch, list, remove.",
+        below={
+            "get": Command(help="Fetch a starter, such as smollm2.", function="ownlm.cli.starter:get"),
+            "list": Command(help="The starters there are, and which are here.", function="ownlm.cli.starter:list_"),
+            "remove": Command(help="Take a starter off this machine.", function="ownlm.cli.starter:remove"),
+        },
+    ),
+    "doctor": Command(help="What this machine can do, and what is missing.", function="ownlm.cli.doctor:doctor"),
 }
 
 

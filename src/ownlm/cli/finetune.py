@@ -22,9 +22,11 @@ def finetune(
         One value of the recipe, such as train.rows=8.
     """
     from ownlm.artefact.recipe import read_recipe
+    from ownlm.cli.open_model import fetch_if_starter
     from ownlm.cli.watch_training import watched
     from ownlm.train import FinetuneRecipe
     from ownlm.train import finetune as tune
 
     parsed = read_recipe(recipe, FinetuneRecipe, set_)
+    fetch_if_starter(parsed.model)
     return watched(lambda on_event: tune(parsed, on_event=on_event), sys.stdout, asks=True)

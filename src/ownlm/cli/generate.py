@@ -2,14 +2,13 @@
 
 import sys
 from itertools import chain
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 
 def generate(
-    model: Path,
+    model: str,
     prompt: str,
     *,
     max_tokens: int = 200,
@@ -30,7 +29,7 @@ def generate(
     Parameters
     ----------
     model
-        A model folder, or the folder of a quickstart.
+        A model folder, a run's folder, a .gguf file, a starter (smollm2), or hub:ORG/NAME.
     prompt
         The text to go on from.
     max_tokens
@@ -54,10 +53,10 @@ def generate(
     json
         One JSON object with text, ids, log-probabilities and usage.
     """
-    from ownlm.opened import load
+    from ownlm.cli.open_model import open_model
 
     text = sys.stdin.read() if prompt == "-" else prompt
-    opened = load(model)
+    opened = open_model(model)
     settings = {
         "max_tokens": max_tokens,
         "temperature": temperature,

@@ -5,6 +5,7 @@ Only as much is fetched as is kept. Needs a network and the extra `hub`.
 """
 
 import importlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -35,6 +36,8 @@ def gather_hub(text: str, *, most_bytes: int, dropped: Counter[str], report: Cal
 
 
 def _stream(name: str, subset: str | None, dropped: Counter[str]) -> Iterator[Document]:
+    # Read when the library is imported.
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:

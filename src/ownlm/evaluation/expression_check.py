@@ -17,11 +17,11 @@ from ownlm.evaluation.safe_value import MOST_CHARACTERS, PythonRaises, Unsupport
 MOST_WORDS = 25
 ASKING = frozenset(
     """
-    a about and answer are calculate can come comes compute could do does equal equals evaluate
-    evaluates find for from get give gives hello hey hi how i in is it know let like me much now of
-    ok out please print prints python result return returns say see show so solve tell than thanks
-    that the then to typed us value want was we well what what's whats will work would write yields
-    you your =
+    a about and answer are back calculate came can come comes compute could do does equal equals
+    evaluate evaluates find for from get give gives happens hello hey hi how i in is it know let
+    like me much need next now of ok one out please print prints python result return returns say
+    see show so solve tell than thanks that the then to tried try type typed us value want was we
+    well what what's whats when will work would write yields you your =
     """.split()  # noqa: SIM905
 )
 _LITERAL = re.compile(r"""[-+]?[\d._]+|'[^']*'|"[^"]*"|True|False|None""")

@@ -2,6 +2,18 @@
 
 from ownlm.machine.compiler import has_compiler
 from ownlm.machine.energy import EnergyMeter
+from ownlm.machine.instructions import instruction_sets
+from ownlm.machine.memory import Memory, memory
 from ownlm.machine.probe import Probe, best_device, peak_memory_bytes, probe
 
-__all__ = ["EnergyMeter", "Probe", "best_device", "has_compiler", "peak_memory_bytes", "probe"]
+__all__ = [
+    "EnergyMeter",
+    "Memory",
+    "Probe",
+    "best_device",
+    "has_compiler",
+    "instruction_sets",
+    "memory",
+    "peak_memory_bytes",
+    "probe",
+]

@@ -1,4 +1,4 @@
-"""Opening a model: what a MODEL on the command line stands for, and the decoder that its files hold.
+"""From a model's files to the decoder that they hold, and back.
 
 files ──formats/──▶ Checkpoint ──▶ Decoder            build_decoder, read_decoder
 files ◀──formats/── Checkpoint ◀── Decoder            to_checkpoint, write_decoder
@@ -17,25 +17,11 @@ from ownlm.model.decoder import Decoder
 from ownlm.model.families import Family, family_of
 from ownlm.model.families.fields import dtype_fields
 from ownlm.model.families.tensor_map import Stored
-from ownlm.model.formats.huggingface import CONFIG, read_checkpoint, write_checkpoint
+from ownlm.model.formats.huggingface import read_checkpoint, write_checkpoint
 from ownlm.model.formats.safetensors_file import STORED_AS
 
-# Where in a quickstart's folder a model lies: the one to talk to first.
-_WITHIN = ("chat", "base")
 # Parameters lie in memory of their own: a file's mapping ends, and parts of a fused tensor would share one.
 _OWN = torch.contiguous_format
-
-
-def model_folder(path: Path) -> Path:
-    """`path` itself when it is a model folder, else the model in the quickstart's folder `path`."""
-    if not path.exists():
-        raise OwnlmError(f"no such model: {path}; name a model folder, such as runs/quickstart/chat")
-    for folder in (path, *(path / name for name in _WITHIN)):
-        if (folder / CONFIG).is_file():
-            return folder
-    if (path / "run.json").is_file():
-        raise OwnlmError(f"the run in {path} has not ended, so it holds no model yet; go on with it first")
-    raise OwnlmError(f"{path} holds no model (no {CONFIG}); name a model folder, such as runs/quickstart/chat")
 
 
 def read_decoder(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:

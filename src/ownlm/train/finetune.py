@@ -18,6 +18,7 @@ from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, evaluating, initialise
 from ownlm.model.load import read_decoder
+from ownlm.model.locate import locate, verified_content
 from ownlm.tokenizer import ChatTemplate, Tokenizer
 from ownlm.train import run_folder
 from ownlm.train.config import TrainConfig
@@ -29,7 +30,7 @@ from ownlm.train.plan import make_plan
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
-    """`model`: the base model's folder; `conversations`: a folder with train.jsonl and validation.jsonl.
+    """`model`: any MODEL (see model.locate); `conversations`: a folder with train.jsonl and validation.jsonl.
 
     `ask`: questions that are answered now and then while it trains. `from_scratch` throws the base's weights away:
     a control that shows what pretraining is for.
@@ -46,13 +47,16 @@ class FinetuneRecipe:
 
 def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) -> Path:
     """Tune by `recipe`, or go on with it; returns the model's folder. Raises loop.Stopped when asked to stop."""
-    run, base, data = Path(recipe.out), Path(recipe.model), Path(recipe.conversations)
+    run, data = Path(recipe.out), Path(recipe.conversations)
     with folder_lock(run):
         run_folder.begin(run, recipe)
         if run_folder.is_finished(run):
             return run
+        base = locate(recipe.model)
+        if base.is_file():
+            raise OwnlmError(f"{base} is a GGUF file, which cannot be tuned yet; name a model folder")
         conversations = verify_artefact(data, "conversations")
-        inputs = {"base": verify_artefact(base).content, "conversations": conversations.content}
+        inputs = {"base": verified_content(base), "conversations": conversations.content}
         model = read_decoder(base, device=best_device())
         if recipe.from_scratch:
             initialise(model, recipe.train.seed)

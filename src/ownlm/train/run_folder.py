@@ -16,6 +16,7 @@ from ownlm.artefact.recipe import to_yaml
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.load import write_decoder
+from ownlm.model.locate import is_path
 from ownlm.tokenizer import Tokenizer
 from ownlm.train.config import Plan
 
@@ -47,10 +48,9 @@ def begin(run: Path, recipe: Any) -> None:
 
 def _with_relative_folders(recipe: Any, run: Path) -> Any:
     """Folders as seen from `run`: the run may be moved, and its sealed recipe names nobody's home."""
-    folders = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}
-    return replace(
-        recipe, **{name: os.path.relpath(folder, run) for name, folder in folders.items() if isinstance(folder, str)}
-    )
+    texts = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}
+    folders = {name: text for name, text in texts.items() if isinstance(text, str) and is_path(text)}
+    return replace(recipe, **{name: os.path.relpath(folder, run) for name, folder in folders.items()})
 
 
 def finish(

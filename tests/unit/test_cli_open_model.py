@@ -1,0 +1,59 @@
+"""The question before a starter is fetched, and the line that shows how far it is."""
+
+import io
+import sys
+
+import pytest
+
+from ownlm.cli import open_model
+from ownlm.cli.open_model import ProgressLine, ask, asker
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "yes"), [("y\n", True), ("YES\n", True), ("\n", False), ("n\n", False), ("", False), ("yellow\n", False)]
+)
+def test_only_a_yes_is_a_yes(monkeypatch: pytest.MonkeyPatch, typed: str, yes: bool) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdin", Screen(typed))
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert asker() is ask and ask("Fetch it?") is yes
+    assert screen.getvalue().startswith("Fetch it? [y/N] ")
+
+
+@pytest.mark.parametrize("name", ["stdin", "stderr"])
+def test_nobody_is_asked_where_nobody_sits(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for stream in ("stdin", "stderr"):
+        monkeypatch.setattr(sys, stream, io.StringIO() if stream == name else Screen())
+    assert asker() is None
+
+
+def test_progress_on_a_terminal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr(open_model.time, "monotonic", lambda: next(seconds))
+    screen = Screen()
+    with ProgressLine(screen) as progress:
+        for done in (0, 46_000_000, 92_000_000):
+            progress(done, 92_000_000)
+    shown = screen.getvalue()
+    assert shown.count("\n") == 1 and shown.endswith("100 %  92 of 92 MB\n")
+    assert "50 %  46 of 92 MB, 10 s left" in shown
+
+
+def test_progress_in_a_log_is_a_few_lines() -> None:
+    log = io.StringIO()
+    with ProgressLine(log) as progress:
+        for done in range(0, 101):
+            progress(done * 1_000_000, 100_000_000)
+    assert log.getvalue().split("\n") == [*(f"  {part} of 100 MB" for part in (25, 50, 75, 100)), ""]
+
+
+def test_nothing_fetched_nothing_shown() -> None:
+    screen = Screen()
+    with ProgressLine(screen):
+        pass
+    assert screen.getvalue() == ""
