@@ -49,7 +49,7 @@ def told(width: int, *, terminal: bool, encoding: str = "utf-8") -> tuple[str, s
     console = Console(file=stream, width=width, height=24, force_terminal=terminal, color_system=None)
     view = TrainingView(console, asks=False)
     for each in STORY:
-        view.hear(each)
+        view.hear({**each, "time": time.time()})  # an older one would be a record played back
     with console.capture() as captured:
         console.print(view._block())
     view.close()
