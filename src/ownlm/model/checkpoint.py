@@ -1,0 +1,29 @@
+"""A model's files as one thing, whatever their format: Hugging Face's fields, and tensors by Hugging Face's names.
+
+Formats read into it and write from it; families map it onto the one decoder. So a format knows no family's
+decoder, and a family no format.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """Shape as the tensor will be read, the name of how it is stored ("F32", "BF16", "Q4_1" ...), and the reader."""
+
+    shape: tuple[int, ...]
+    stored_as: str
+    read: Callable[[], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """`fields` is a config.json, `generation` a generation_config.json; a tensor is read when it is asked for."""
+
+    fields: Mapping[str, Any]
+    tensors: Mapping[str, StoredTensor]
+    generation: Mapping[str, Any] = field(default_factory=dict)
