@@ -1,0 +1,91 @@
+"""A GGUF file as a Checkpoint: Hugging Face's fields, names and layouts.
+
+In:  GgufFile, its header checked. Out: Checkpoint; a tensor is decoded, to float32, when it is read.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from ownlm.artefact.gguf_header import GgufFile, GgufTensor
+from ownlm.errors import DamagedError
+from ownlm.model.checkpoint import Checkpoint, StoredTensor
+from ownlm.model.formats.gguf_architectures import Architecture, Rule
+from ownlm.model.formats.gguf_config import heads_of, read_architecture, read_fields, read_special_ids
+from ownlm.model.formats.gguf_layouts import Heads, Layout, shape_in_hf, to_hf
+from ownlm.model.formats.gguf_quants import dequantize
+from ownlm.model.formats.gguf_rope import ROPE_TENSORS
+
+_LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,4})\.(.+)")
+
+
+def gguf_checkpoint(file: GgufFile) -> Checkpoint:
+    """The model in `file`. A tensor that the architecture does not have is refused: it would be left out silently."""
+    architecture, fields = read_architecture(file), read_fields(file)
+    heads = heads_of(fields)
+    rules = {rule.gguf: rule for rule in architecture.rules}
+    layers = file.metadata[f"{architecture.name}.block_count"]
+    tensors: dict[str, StoredTensor] = {}
+    for tensor in file.tensors.values():
+        if tensor.name in ROPE_TENSORS:
+            continue
+        rule, layer = _rule_for(tensor.name, rules, architecture, layers, str(file.path))
+        if rule.layout is Layout.EXPERTS and tensor.shape[0] != fields["num_experts"]:
+            raise DamagedError(
+                f"{file.path} has {fields['num_experts']} experts, and {tensor.name!r} {tensor.shape[0]}"
+            )
+        tensors.update(_stored(file, tensor, rule, layer, heads))
+    return Checkpoint(fields=fields, tensors=tensors, generation=read_special_ids(file.metadata))
+
+
+def _rule_for(
+    name: str, rules: dict[str, Rule], architecture: Architecture, layers: int, where: str
+) -> tuple[Rule, str]:
+    stem, _, suffix = name.rpartition(".")
+    found = _LAYER.fullmatch(stem)
+    layer = found[1] if found else ""
+    rule = rules.get(f"blk.{{}}.{found[2]}" if found else stem)
+    if rule is None or suffix not in ("weight", "bias") or (layer and int(layer) >= layers):
+        raise DamagedError(
+            f"{where} holds the tensor {name!r}, which a {architecture.name} of {layers} layers does not have"
+        )
+    return rule, layer
+
+
+def _stored(
+    file: GgufFile, tensor: GgufTensor, rule: Rule, layer: str, heads: Heads
+) -> Iterator[tuple[str, StoredTensor]]:
+    """The tensor under Hugging Face's name, or one for each of the experts that lie in it."""
+    suffix = tensor.name.rpartition(".")[2]
+    # A bias is a row: what concerns columns leaves it alone.
+    layout = Layout.PLAIN if rule.layout is Layout.TRANSPOSED and len(tensor.shape) == 1 else rule.layout
+    shape = shape_in_hf(tensor.shape, layout, heads, tensor.name)
+    experts = range(tensor.shape[0]) if layout is Layout.EXPERTS else (None,)
+    size = tensor.size // len(experts)
+    for expert in experts:
+        name = f"{rule.hf.format(layer, expert=expert)}.{suffix}"
+        part = _Part(file=file, tensor=tensor, start=(expert or 0) * size, size=size, layout=layout, heads=heads)
+        yield name, StoredTensor(shape=shape, stored_as=tensor.kind.name, read=part.read)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A stored tensor, or one expert's share of it."""
+
+    file: GgufFile
+    tensor: GgufTensor
+    start: int
+    size: int
+    layout: Layout
+    heads: Heads
+
+    def read(self) -> Tensor:
+        stored = self.file.stored(self.tensor)[self.start : self.start + self.size]
+        shape = self.tensor.shape[1:] if self.layout is Layout.EXPERTS else self.tensor.shape
+        numbers = dequantize(stored, self.tensor.kind, self.tensor.name)
+        assert numbers.size == prod(shape)
+        return torch.from_numpy(to_hf(numbers.reshape(shape), self.layout, self.heads))
