@@ -24,6 +24,14 @@ def open_model(model: str | Path) -> "Model":
         return load(model, ask=asker(), progress=progress)
 
 
+def locate_model(model: str | Path) -> Path:
+    """The folder or file that `model` stands for, for a command that opens its files and no more."""
+    from ownlm.model.locate import locate
+
+    with ProgressLine() as progress:
+        return locate(model, ask=asker(), progress=progress)
+
+
 def fetch_if_starter(model: str) -> None:
     """For a command that opens MODEL later, where nobody is asked."""
     from ownlm.model.locate import is_path, locate

@@ -7,24 +7,26 @@ model.chat([{"role": "user", "content": "What does len do?"}]).text
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ownlm.artefact import verify_artefact, write_artefact
-from ownlm.artefact.card import CARD_NAME
+from ownlm.artefact import write_artefact
 from ownlm.engine import Completion, Request, Sampling, complete, log_likelihoods, stream
 from ownlm.engine.chat_stream import ChatStream
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder
 from ownlm.model.fetch_wheel import Progress
-from ownlm.model.load import read_decoder, write_decoder
+from ownlm.model.load import build_decoder, to_checkpoint
 from ownlm.model.locate import Ask, locate
-from ownlm.tokenizer import ChatTemplate, Tokenizer
+from ownlm.opened.files import ModelFiles, read_files
+from ownlm.opened.write import write_folder
+from ownlm.tokenizer import ChatTemplate
 
 Message = Mapping[str, Any]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +41,22 @@ class Answer:
 
 
 class Model:
-    """A decoder with its tokenizer and, when it was tuned to chat, its chat template. Made by `load`."""
+    """A decoder with its tokenizer and, when it was tuned to chat, its chat template. Made by `load`.
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, *, chat: bool, folder: Path) -> None:
-        self.decoder, self.tokenizer, self.folder = decoder, tokenizer, folder
-        self.template = ChatTemplate(tokenizer) if chat else None
-        self.end_ids = self.template.stop_ids if self.template else (tokenizer.end_of_text_id,)
+    `name` is what the user wrote for it, `files` are what it was read from.
+    """
 
-    @property
-    def name(self) -> str:
-        return str(self.folder)
+    def __init__(self, decoder: Decoder, files: ModelFiles, *, name: str) -> None:
+        self.decoder, self.files, self.name = decoder, files, name
+        self.tokenizer, self.template, self.end_ids = files.tokenizer, files.template, files.end_ids
 
     def generate(self, prompt: str, **sampling: Any) -> Answer:
         """Continue `prompt`. Keywords are those of engine.Sampling: max_tokens, temperature, top_k, seed ..."""
-        return self.complete([self.tokenizer.encode(prompt)], **sampling)[0]
+        return self.complete([self.tokenizer.prompt_ids(prompt)], **sampling)[0]
 
     def stream(self, prompt: str, **sampling: Any) -> Iterator[str]:
         """The same, piece by piece; no piece ends inside a character."""
-        request = Request(prompt=self.tokenizer.encode(prompt), sampling=make_sampling(sampling))
+        request = Request(prompt=self.tokenizer.prompt_ids(prompt), sampling=make_sampling(sampling))
         for _, piece in stream(self.decoder, self.tokenizer, [request], self.end_ids):
             if piece.text:
                 yield piece.text
@@ -82,7 +82,7 @@ class Model:
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         if self.template is None:
             raise OwnlmError(
-                f"{self.folder} was never tuned to chat; continue texts with `ownlm generate`, or tune it first"
+                f"{self.name} was never tuned to chat; continue texts with `ownlm generate`, or tune it first"
             )
         return self.template.render(messages, add_generation_prompt=True).ids
 
@@ -100,8 +100,9 @@ class Model:
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """For each (context, continuation): how likely the continuation is, in nats."""
-        encode = self.tokenizer.encode
-        return log_likelihoods(self.decoder, [(encode(context), encode(text)) for context, text in pairs])
+        tokenizer = self.tokenizer
+        asked = [(tokenizer.prompt_ids(context), tokenizer.encode(text)) for context, text in pairs]
+        return log_likelihoods(self.decoder, asked)
 
     def answer_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """For each (question, answer): how likely the answer's words are as the next turn, in nats."""
@@ -110,12 +111,9 @@ class Model:
 
     def save(self, folder: str | Path) -> Path:
         """Write a Hugging Face model folder, with its card. An existing folder is refused."""
-        target, chat = Path(folder), self.template is not None
-        longest = self.decoder.config.max_position_embeddings
-        kind = "chat model" if chat else "base model"
-        with write_artefact(target, kind, how={"saved_from": self.folder.name}) as draft:
-            write_decoder(draft.path, self.decoder, eos_ids=list(self.end_ids), pad_id=self.tokenizer.pad_id)
-            self.tokenizer.save(draft.path, chat=chat, model_max_length=longest)
+        target = Path(folder)
+        with write_artefact(target, self.files.kind, how={"saved_from": self.files.place.name}) as draft:
+            write_folder(draft.path, to_checkpoint(self.decoder), self.files)
         return target
 
     def _fitting_prompt(self, messages: list[Message], max_tokens: int) -> tuple[list[int], int]:
@@ -136,19 +134,21 @@ class Model:
 
 
 def load(
-    model: str | Path, *, device: str | None = None, ask: Ask | None = None, progress: Progress | None = None
+    model: str | Path,
+    *,
+    device: str | None = None,
+    dtype: Dtype = "float32",
+    ask: Ask | None = None,
+    progress: Progress | None = None,
 ) -> Model:
     """Open a model folder, a run's folder, a .gguf file, a starter or hub:ORG/NAME, after checking its files.
 
-    A starter that is not here is fetched when `ask`, called with a question, gives True; see model.locate.
+    `dtype` is what it computes in: "float32" is the reference, whatever the file holds. A starter that is not here is
+    fetched when `ask`, called with a question, gives True; see model.locate.
     """
-    folder = locate(model, ask=ask, progress=progress)
-    if folder.is_file():
-        raise OwnlmError(f"{folder} is a GGUF file, which cannot be opened yet; name a model folder")
-    if (folder / CARD_NAME).is_file():
-        verify_artefact(folder)
-    decoder = read_decoder(folder, device=device or best_device())
-    return Model(decoder, Tokenizer.load(folder), chat=(folder / "chat_template.jinja").is_file(), folder=Path(model))
+    files = read_files(locate(model, ask=ask, progress=progress))
+    decoder = build_decoder(files.checkpoint, device=device or best_device(), dtype=getattr(torch, dtype))
+    return Model(decoder, files, name=str(model))
 
 
 def make_sampling(settings: Mapping[str, Any]) -> Sampling:

@@ -1,0 +1,19 @@
+"""A model opened from its files: to ask, to look into, to write in another format."""
+
+from ownlm.opened.convert import Converted, convert
+from ownlm.opened.describe import describe, tensor_rows
+from ownlm.opened.files import ModelFiles, read_files
+from ownlm.opened.model import Answer, Model, load, make_sampling
+
+__all__ = [
+    "Answer",
+    "Converted",
+    "Model",
+    "ModelFiles",
+    "convert",
+    "describe",
+    "load",
+    "make_sampling",
+    "read_files",
+    "tensor_rows",
+]

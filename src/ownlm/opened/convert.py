@@ -1,0 +1,199 @@
+"""From one format to another: written beside its place, read again, compared, and only then put there.
+
+    SRC ──files──▶ decoder ──write──▶ draft ──files──▶ decoder        tensors, ids and scores compared ──▶ DST
+
+A file that says anything else than its source is not left behind. What 4 bits cannot hold is no such difference:
+every tensor must stay within what its type can hold, and perplexity before and after tells what that costs.
+"""
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ownlm.artefact import disk_errors, write_artefact
+from ownlm.errors import OwnlmError
+from ownlm.model import Decoder
+from ownlm.model.checkpoint import Checkpoint, StoredTensor
+from ownlm.model.families.fields import dtype_fields
+from ownlm.model.load import build_decoder, to_checkpoint
+from ownlm.model.locate import GGUF_SUFFIX, Ask, locate
+from ownlm.opened.files import ModelFiles, read_files
+from ownlm.opened.write import write_file, write_folder
+
+FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Root-mean-square error of a tensor as a share of its own size: what each type costs at most, blocks of 32 numbers
+# that are normally distributed, with room. A tensor that was mixed up has an error of about 1.4.
+_MOST_ERROR = {"F32": 1e-6, "F16": 2e-3, "BF16": 8e-3, "Q8_0": 0.02, "Q5_0": 0.1, "Q5_1": 0.1, "Q4_0": 0.2, "Q4_1": 0.2}
+_LOSSLESS = 1e-3
+_MOST_TOKENS = 512
+
+# Prose, code, numbers, other scripts: something of all that a model may be good at.
+SAMPLE = """\
+The ship lay at anchor all through the winter, and nobody in the harbour could say who had sent it. In spring a boy
+rowed out and found the decks swept, the lamps filled and a table laid for seven. "They will be back," he told his
+mother. "Nobody lays a table for nothing."
+
+def greatest_common_divisor(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+Q: What is the boiling point of water at sea level?
+A: 100 degrees Celsius, or 212 degrees Fahrenheit.
+
+1, 1, 2, 3, 5, 8, 13, 21. Être ou ne pas être; 你好，世界; naïve café. <p class="x">&amp;</p>
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """What became of it. `largest_difference` is of logits on the sample, `agreement` the share of its places where
+    the likeliest token is the same; perplexities are a token's.
+    """
+
+    path: Path
+    bytes: int
+    stored_as: Mapping[str, int]
+    lossless: bool
+    largest_difference: float
+    agreement: float
+    perplexity_before: float
+    perplexity_after: float
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    quantization: str | None = None,
+    force: bool = False,
+    ask: Ask | None = None,
+) -> Converted:
+    """Write the model `source` to `target`: a .gguf file, or else a Hugging Face folder.
+
+    quantization: F32, F16 or BF16, and for GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1; by default the smallest float that
+    holds what the source holds. An existing target is refused, or with `force` moved aside.
+    """
+    target = Path(target)
+    to_gguf = target.suffix.lower() == GGUF_SUFFIX
+    files = read_files(locate(source, ask=ask))
+    kind = (quantization or _as_wide_as(files.checkpoint)).upper()
+    if kind not in (_MOST_ERROR if to_gguf else FLOATS):
+        known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
+        more = "" if to_gguf or kind not in _MOST_ERROR else f"; {kind} is for a target that ends in {GGUF_SUFFIX}"
+        raise OwnlmError(f"quantization is one of {known}, got {quantization}{more}")
+    if files.place.resolve() == target.resolve():
+        raise OwnlmError(f"{target} is the source itself; name another target")
+    before = build_decoder(files.checkpoint)
+    checkpoint = to_checkpoint(before)
+    with _draft(target, files, force=force) as draft:
+        if to_gguf:
+            write_file(draft, checkpoint, files, quantization=kind)
+        else:
+            write_folder(draft, _cast(checkpoint, FLOATS[kind]), files)
+        written = read_files(draft)
+        _check_tensors(checkpoint, written.checkpoint)
+        _check_tokens(files, written)
+        facts = _compare(before, build_decoder(written.checkpoint), files.tokenizer.prompt_ids(SAMPLE)[:_MOST_TOKENS])
+        stored = Counter(tensor.stored_as for tensor in written.checkpoint.tensors.values())
+        lossless = all(FLOATS.get(name) is torch.float32 for name in stored) or kind == _as_wide_as(files.checkpoint)
+        if lossless and facts["largest_difference"] > _LOSSLESS:
+            raise OwnlmError(
+                f"the written model's scores differ by {facts['largest_difference']:.3g} from its source's, so nothing "
+                "was kept; please report it, with the source"
+            )
+    return Converted(path=target, bytes=_size(target), stored_as=dict(stored.most_common()), lossless=lossless, **facts)
+
+
+@contextmanager
+def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Path]:
+    """Where to write; it takes the target's place at the end, unless something was raised."""
+    if target.suffix.lower() != GGUF_SUFFIX:
+        with write_artefact(target, files.kind, how={"converted_from": files.place.name}, force=force) as draft:
+            yield draft.path
+        return
+    if target.exists() and not force:
+        raise OwnlmError(f"{target} exists already; name another target, or add --force to replace it")
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(mkdtemp(prefix=f".{target.stem}.", dir=target.parent))
+        try:
+            yield folder / target.name
+            (folder / target.name).replace(target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _as_wide_as(checkpoint: Checkpoint) -> str:
+    """The smallest float type that holds every tensor as it is stored."""
+    stored = {tensor.stored_as for tensor in checkpoint.tensors.values() if len(tensor.shape) > 1}
+    return stored.pop() if len(stored) == 1 and stored <= {"F16", "BF16"} else "F32"
+
+
+def _cast(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
+    name = next(name for name, kind in FLOATS.items() if kind is dtype)
+
+    def cast(tensor: StoredTensor) -> StoredTensor:
+        return replace(tensor, stored_as=name, read=lambda: tensor.read().to(dtype))
+
+    tensors = {key: cast(tensor) for key, tensor in checkpoint.tensors.items()}
+    return replace(checkpoint, fields={**checkpoint.fields, **dtype_fields(dtype)}, tensors=tensors)
+
+
+def _check_tensors(before: Checkpoint, after: Checkpoint) -> None:
+    """Every tensor is there, and as near to its source as its type can be."""
+    if missing := sorted(before.tensors.keys() ^ after.tensors.keys()):
+        raise OwnlmError(f"the written model has other tensors than its source ({missing[0]}), so nothing was kept")
+    for name, stored in after.tensors.items():
+        old, new = before.tensors[name].read().float(), stored.read().float()
+        if old.shape != new.shape or not bool(old.isfinite().all()):
+            raise OwnlmError(f"{name} holds numbers that are not finite, or lost its shape, so nothing was kept")
+        error = float((new - old).norm() / old.norm().clamp(min=1e-30))
+        if not error <= _MOST_ERROR[stored.stored_as]:
+            raise OwnlmError(
+                f"{name} written as {stored.stored_as} differs by {error:.2g} of its size from the source, so nothing "
+                "was kept; choose a wider type, such as F16 or F32"
+            )
+
+
+def _check_tokens(before: ModelFiles, after: ModelFiles) -> None:
+    same_template = (before.template and before.template.jinja) == (after.template and after.template.jinja)
+    if before.tokenizer.encode(SAMPLE) != after.tokenizer.encode(SAMPLE) or not same_template:
+        raise OwnlmError("the written model cuts text otherwise than its source, so nothing was kept; please report it")
+    if set(before.end_ids) != set(after.end_ids):
+        raise OwnlmError(
+            f"the written model ends at {sorted(after.end_ids)}, its source at {sorted(before.end_ids)}, so nothing "
+            "was kept; please report it"
+        )
+
+
+@torch.inference_mode()
+def _compare(before: Decoder, after: Decoder, ids: list[int]) -> dict[str, float]:
+    ids = ids[: before.config.max_position_embeddings]
+    old_TV, new_TV = (model(torch.tensor([ids]))[0].float() for model in (before, after))
+    if not bool(new_TV.isfinite().all()):
+        raise OwnlmError("the written model's scores are not finite, so nothing was kept; choose a wider type")
+    return {
+        "largest_difference": float((old_TV - new_TV).abs().max()),
+        "agreement": float((old_TV.argmax(-1) == new_TV.argmax(-1)).double().mean()),
+        "perplexity_before": _perplexity(old_TV, ids),
+        "perplexity_after": _perplexity(new_TV, ids),
+    }
+
+
+def _perplexity(logits_TV: Tensor, ids: list[int]) -> float:
+    return math.exp(float(F.cross_entropy(logits_TV[:-1], torch.tensor(ids[1:]))))
+
+
+def _size(path: Path) -> int:
+    parts = path.iterdir() if path.is_dir() else [path]
+    return sum(part.stat().st_size for part in parts if part.is_file())

@@ -1,0 +1,33 @@
+"""A model's files in either format, from a checkpoint and what belongs to it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ownlm.model.checkpoint import Checkpoint
+from ownlm.model.formats.gguf_write import write_gguf
+from ownlm.model.formats.huggingface import write_checkpoint
+from ownlm.opened.files import ModelFiles
+from ownlm.tokenizer import gguf_metadata
+
+
+def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> None:
+    """A Hugging Face folder. `checkpoint` gives fields and tensors; `files` tokenizer, template and ends."""
+    ends = {
+        "bos_token_id": files.tokenizer.bos_id,
+        "eos_token_id": list(files.end_ids),
+        "pad_token_id": files.tokenizer.pad_id,
+    }
+    fields = {**checkpoint.fields, **ends, "eos_token_id": files.end_ids[0] if files.end_ids else None}
+    write_checkpoint(folder, replace(checkpoint, fields=fields, generation=ends))
+    longest = checkpoint.fields.get("max_position_embeddings")
+    files.tokenizer.save(folder, chat=files.template is not None, model_max_length=longest)
+
+
+def write_file(path: Path, checkpoint: Checkpoint, files: ModelFiles, *, quantization: str) -> None:
+    """A GGUF file with tokenizer and chat template inside."""
+    metadata = gguf_metadata(
+        files.tokenizer,
+        padded_vocab_size=checkpoint.fields["vocab_size"],
+        chat_template=files.template.jinja if files.template else None,
+    )
+    write_gguf(path, checkpoint, quantization=quantization, tokenizer_metadata=metadata, name=files.name)
