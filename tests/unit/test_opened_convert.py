@@ -1,0 +1,108 @@
+"""`ownlm convert`: what is written says what its source says, or is not left behind."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ownlm.errors import OwnlmError
+from ownlm.model.checkpoint import Checkpoint
+from ownlm.opened import convert, describe, load, read_files, tensor_rows
+from ownlm.opened.convert import SAMPLE
+
+
+@pytest.mark.parametrize("quantization", ["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
+def test_a_gguf_file_says_what_the_folder_says(workshop: Path, tmp_path: Path, quantization: str) -> None:
+    done = convert(workshop / "chat", tmp_path / "mine.gguf", quantization=quantization)
+    assert done.lossless is (quantization == "f32")
+    assert done.stored_as[quantization.upper()] > 0
+    before, after = load(workshop / "chat"), load(done.path)
+    ids = before.tokenizer.encode(SAMPLE)[:60]
+    difference = float((before.logits(ids) - after.logits(ids)).abs().max())
+    assert difference <= done.largest_difference + 1e-6 if quantization != "f32" else difference < 1e-4
+    messages = [{"role": "user", "content": "Who are <|im_end|> you?"}]
+    assert after.chat_prompt(messages) == before.chat_prompt(messages)
+    assert set(after.end_ids) == set(before.end_ids)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.gguf"]
+
+
+def test_there_and_back_is_the_same_model(workshop: Path, tmp_path: Path) -> None:
+    convert(workshop / "chat", tmp_path / "mine.gguf")
+    back = convert(tmp_path / "mine.gguf", tmp_path / "back")
+    assert back.lossless and back.largest_difference == 0
+    before, after = load(workshop / "chat"), load(tmp_path / "back")
+    for name, parameter in before.decoder.state_dict().items():
+        assert torch.equal(parameter, after.decoder.state_dict()[name]), name
+    question = [{"role": "user", "content": "What does len do?"}]
+    settings = {"temperature": 0, "max_tokens": 12}
+    assert after.chat(question, **settings).text == before.chat(question, **settings).text
+    config = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert config["eos_token_id"] == before.end_ids[0] and config["bos_token_id"] is None
+
+
+def test_a_folder_in_half_precision_is_half_the_size(workshop: Path, tmp_path: Path) -> None:
+    whole = convert(workshop / "base", tmp_path / "whole")
+    half = convert(workshop / "base", tmp_path / "half", quantization="bf16")
+    assert half.stored_as == {"BF16": sum(whole.stored_as.values())}
+    assert (tmp_path / "half" / "model.safetensors").stat().st_size < 0.6 * (
+        tmp_path / "whole" / "model.safetensors"
+    ).stat().st_size
+    assert convert(tmp_path / "half", tmp_path / "again").stored_as == half.stored_as
+
+
+def test_a_file_that_differs_is_not_left_behind(
+    workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ownlm.opened import write
+
+    def turned(path: Path, checkpoint: Checkpoint, **more: object) -> None:
+        name = "model.layers.0.mlp.down_proj.weight"
+        tensor = checkpoint.tensors[name]
+        wrong = replace(tensor, read=lambda: tensor.read().flip(0))
+        honest(path, replace(checkpoint, tensors={**checkpoint.tensors, name: wrong}), **more)  # type: ignore[arg-type]
+
+    honest = write.write_gguf
+    monkeypatch.setattr(write, "write_gguf", turned)
+    with pytest.raises(OwnlmError, match=r"down_proj.*nothing\s+was kept"):
+        convert(workshop / "chat", tmp_path / "mine.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("target", "quantization", "said"),
+    [
+        ("folder", "q8_0", "F32, F16, BF16.*ends in .gguf"),
+        ("mine.gguf", "q3_k", "quantization is one of"),
+        ("taken.gguf", None, "exists already"),
+    ],
+)
+def test_refusals(workshop: Path, tmp_path: Path, target: str, quantization: str | None, said: str) -> None:
+    (tmp_path / "taken.gguf").write_text("mine")
+    with pytest.raises(OwnlmError, match=said):
+        convert(workshop / "chat", tmp_path / target, quantization=quantization)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.gguf"]
+    assert (tmp_path / "taken.gguf").read_text() == "mine"
+
+
+def test_the_source_is_no_target(workshop: Path, tmp_path: Path) -> None:
+    convert(workshop / "chat", tmp_path / "mine.gguf")
+    with pytest.raises(OwnlmError, match="is the source itself"):
+        convert(tmp_path / "mine.gguf", tmp_path / "mine.gguf", force=True)
+    assert load(tmp_path / "mine.gguf")
+
+
+def test_what_show_says(workshop: Path, tmp_path: Path) -> None:
+    facts = describe(read_files(workshop / "chat"))
+    model = load(workshop / "chat")
+    assert facts["family"] == "qwen3" and facts["card"]["kind"] == "chat model"
+    assert facts["parameters"]["total"] == sum(parameter.numel() for parameter in model.decoder.parameters())
+    assert facts["tokenizer"]["ends_with"] == ["<|im_end|>", "<|endoftext|>"]
+    convert(workshop / "chat", tmp_path / "mine.gguf", quantization="q8_0")
+    files = read_files(tmp_path / "mine.gguf")
+    shown = describe(files)
+    assert shown["parameters"] == facts["parameters"] and shown["card"] is None
+    rows = {row["name"]: row for row in tensor_rows(files)}
+    assert rows["model.embed_tokens.weight"]["stored_as"] == "Q8_0"
+    assert len(rows) == sum(shown["stored_as"].values())
