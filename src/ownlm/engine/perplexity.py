@@ -99,5 +99,8 @@ def _window_nats(model: Decoder, group: list[tuple[np.ndarray, int]]) -> float:
         counted[row, len(window) - fresh : len(window)] = True
     tokens_BT = torch.from_numpy(tokens).to(model.device)
     counted_BT = torch.from_numpy(counted).to(model.device)[:, 1:]
-    logits_NV = model.head(model.hidden(tokens_BT[:, :-1])[counted_BT])
+    # Padding takes no new positions: some models' angles depend on the largest.
+    last_Bx = torch.tensor([[len(window) - 2] for window, _ in group], device=model.device)
+    positions_BT = torch.arange(longest - 1, device=model.device).minimum(last_Bx)
+    logits_NV = model.head(model.hidden(tokens_BT[:, :-1], positions_BT)[counted_BT])
     return float(F.cross_entropy(logits_NV.float(), tokens_BT[:, 1:][counted_BT], reduction="sum"))

@@ -13,7 +13,8 @@ from ownlm.model import Decoder
 def log_likelihoods(model: Decoder, pairs: Sequence[tuple[list[int], list[int]]], *, batch: int = 16) -> list[float]:
     """Sum of log-probabilities (nats) of each continuation after its context, both as ids.
 
-    Rows are padded on the right, behind everything that counts: causality keeps padding without effect.
+    Rows are padded on the right, behind everything that counts: causality keeps padding without effect, and it
+    takes no new positions, for some models' angles depend on the largest.
     A pair longer than the model's context loses the start of its context.
     """
     if not all(context for context, _ in pairs):
@@ -26,7 +27,9 @@ def log_likelihoods(model: Decoder, pairs: Sequence[tuple[list[int], list[int]]]
         sequences = [(pairs[index][0] + pairs[index][1])[-limit - 1 :] for index in group]
         longest = max(map(len, sequences))
         tokens_BT = torch.tensor([ids + [0] * (longest - len(ids)) for ids in sequences], device=model.device)
-        logits_BTV = model(tokens_BT[:, :-1]).float()
+        last_Bx = torch.tensor([[len(ids) - 2] for ids in sequences], device=model.device)
+        positions_BT = torch.arange(longest - 1, device=model.device).minimum(last_Bx)
+        logits_BTV = model(tokens_BT[:, :-1], positions_BT).float()
         nats_BT = -F.cross_entropy(logits_BTV.transpose(1, 2), tokens_BT[:, 1:], reduction="none")
         for row, (index, ids) in enumerate(zip(group, sequences, strict=True)):
             continuation = min(len(pairs[index][1]), len(ids) - 1)

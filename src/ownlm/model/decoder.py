@@ -136,8 +136,8 @@ class Decoder(nn.Module):
         if positions_BT is None:
             positions_BT = self._positions(count, tokens_BT.device, cache)
         masks = {window: self._mask(count, window, documents_BT, cache) for window in set(self.windows)}
-        rope = None if self.rope is None else self.rope(positions_BT)
-        local_rope = None if self.local_rope is None else self.local_rope(positions_BT)
+        rope = None if self.rope is None else self.rope(positions_BT, documents_BT)
+        local_rope = None if self.local_rope is None else self.local_rope(positions_BT, documents_BT)
         x_BTE = self.model.embed_tokens(tokens_BT)
         if self.model.embed_positions is not None:
             x_BTE = x_BTE + self.model.embed_positions(positions_BT)

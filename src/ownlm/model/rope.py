@@ -86,8 +86,8 @@ def magnitude(scaling: RopeScaling | None) -> float:
 class Rope(nn.Module):
     """The angles of a model's positions. `local`: those of sliding layers, where these have their own.
 
-    Two scalings, dynamic and longrope, depend on how long the sequence is. Each row of a batch goes by its own
-    length, the largest position that the call holds; within a context of the first training they change nothing.
+    Two scalings, dynamic and longrope, depend on how long the text is. Each row of a batch, and each packed
+    document, goes by its own length: the largest position that the call holds of it.
     With a cache the keys of earlier calls keep the angles they got then (transformers' rule too): a
     sequence that crosses that length while it grows differs from one that is read at once.
     """
@@ -117,31 +117,39 @@ class Rope(nn.Module):
             factors = torch.tensor(self.scaling.long_factor, dtype=torch.float64, device="cpu")
             self.long_frequencies = (plain / factors).float().to(device)
 
-    def forward(self, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, positions_BT: Tensor, documents_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Cosine and sine for every position, each [B, 1, T, rotary_dim], ready for any number of heads.
 
         Angles are taken in float32 whatever the model computes in: bfloat16 cannot tell 256 from 257.
         """
         frequencies = self.frequencies
         if self.scaling is not None and self.scaling.rope_type in ("dynamic", "longrope"):
-            frequencies = self._by_length(positions_BT.amax(dim=1) + 1).unsqueeze(1)
+            frequencies = self._by_length(_lengths(positions_BT, documents_BT).unsqueeze(-1))
         half_BTd = positions_BT.unsqueeze(-1).to(frequencies.dtype) * frequencies
         angle_BxTD = torch.cat((half_BTd, half_BTd), dim=-1).unsqueeze(1)
         cos, sin = angle_BxTD.cos(), angle_BxTD.sin()
         return (cos, sin) if self.magnitude == 1 else (cos * self.magnitude, sin * self.magnitude)
 
-    def _by_length(self, length_B: Tensor) -> Tensor:
-        """Frequencies [B, rotary_dim / 2] of sequences so long."""
+    def _by_length(self, length_Bx1: Tensor) -> Tensor:
+        """Frequencies [B, 1 or T, rotary_dim / 2] of texts so long."""
         assert self.scaling is not None and self.scaling.factor is not None
         if self.scaling.rope_type == "longrope":
             assert self.scaling.original_max_position_embeddings is not None and self.long_frequencies is not None
-            is_long_Bx = (length_B > self.scaling.original_max_position_embeddings).unsqueeze(1)
-            return torch.where(is_long_Bx, self.long_frequencies, self.frequencies)
+            is_long_Bx1 = length_Bx1 > self.scaling.original_max_position_embeddings
+            return torch.where(is_long_Bx1, self.long_frequencies, self.frequencies)
         dim, trained, factor = self.config.rotary_dim, self.config.max_position_embeddings, self.scaling.factor
-        growth_B = factor * length_B.clamp(min=trained).float() / trained - (factor - 1)
+        growth_Bx1 = factor * length_Bx1.clamp(min=trained).float() / trained - (factor - 1)
         # A larger base turns channel i slower by growth to the power of 2i / (dim - 2).
-        exponent = torch.arange(0, dim, 2, device=length_B.device, dtype=torch.float32) / (dim - 2)
-        return self.frequencies * growth_B.unsqueeze(1) ** -exponent
+        exponent = torch.arange(0, dim, 2, device=length_Bx1.device, dtype=torch.float32) / (dim - 2)
+        return self.frequencies * growth_Bx1**-exponent
+
+
+def _lengths(positions_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    """Tokens of each row, [B, 1], or of the packed document that each token is of, [B, T]."""
+    if documents_BT is None:
+        return positions_BT.amax(dim=1, keepdim=True) + 1
+    same_BTS = documents_BT.unsqueeze(2) == documents_BT.unsqueeze(1)
+    return positions_BT.unsqueeze(1).masked_fill(~same_BTS, 0).amax(dim=2) + 1
 
 
 def apply_rope(x_BHTD: Tensor, cos_BxTD: Tensor, sin_BxTD: Tensor) -> Tensor:
