@@ -72,6 +72,16 @@ def test_an_error_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "sub" / "data.txt").read_text() == "first"
 
 
+def test_a_half_written_file_of_a_killed_process_goes_with_the_next_write(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    dead, living = tmp_path / f".run.json.{ended.pid}.tmp", tmp_path / f".run.json.{os.getppid()}.tmp"
+    for path in (dead, living):
+        path.write_text("half")
+    write_atomically(tmp_path / "run.json", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, "run.json"])
+
+
 def test_drafts_of_the_dead_are_removed_and_of_the_living_kept(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

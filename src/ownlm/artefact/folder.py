@@ -18,7 +18,7 @@ from typing import Any
 
 from ownlm.artefact.card import CARD_NAME, Card, content_hash, read_card
 from ownlm.artefact.versions import machine_facts, package_versions
-from ownlm.artefact.write import OTHER_OUT, disk_errors, fsync_file, fsync_folder, write_atomically
+from ownlm.artefact.write import OTHER_OUT, disk_errors, fsync_file, fsync_folder, remove_abandoned, write_atomically
 from ownlm.errors import DamagedError, OwnlmError
 
 # Listed, but a person may edit it after the fact: the model card's prose.
@@ -59,7 +59,7 @@ def write_artefact(
     temporary = final.with_name(f".{final.name}.{os.getpid()}.draft")
     with disk_errors(final, fix=fix):
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned_drafts(final)
+        remove_abandoned(final, ".draft")
         temporary.mkdir()
         draft = Draft(path=temporary)
         started = time.perf_counter()
@@ -126,27 +126,3 @@ def _aside(final: Path) -> Path:
     while (aside := final.with_name(f"{final.name}.old{number if number > 1 else ''}")).exists():
         number += 1
     return aside
-
-
-def _remove_abandoned_drafts(final: Path) -> None:
-    """Drafts of processes that were killed; one of a living process stays."""
-    for draft in final.parent.glob(f".{final.name}.*.draft"):
-        owner = draft.name.split(".")[-2]
-        if owner.isdigit() and not _is_alive(int(owner)):
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _is_alive(process_id: int) -> bool:
-    if os.name == "nt":
-        # Signal 0 would end the process there: leave the draft to the user.
-        return True
-    if process_id == os.getpid():
-        # This process has no draft yet: an earlier one had its number.
-        return False
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

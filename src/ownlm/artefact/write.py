@@ -1,6 +1,9 @@
 """Writes that are either whole or not there, also after a power cut."""
 
+import contextlib
+import glob
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +47,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
+        remove_abandoned(path, ".tmp")
         try:
             temporary.write_bytes(data)
             fsync_file(temporary)
@@ -51,3 +55,29 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         fsync_folder(path.parent)
+
+
+def remove_abandoned(final: Path, suffix: str) -> None:
+    """Half-written things for `final` (.NAME.PROCESS.suffix) of killed processes; one of a living process stays."""
+    for left in final.parent.glob(f".{glob.escape(final.name)}.*{suffix}"):
+        owner = left.name.split(".")[-2]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
+
+
+def _is_alive(process_id: int) -> bool:
+    if os.name == "nt":
+        # Signal 0 would end the process there: leave it to the user.
+        return True
+    if process_id == os.getpid():
+        # This process has none yet: an earlier one had its number.
+        return False
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -98,13 +98,15 @@ def open_chat(model_name: str | Path, options: ChatOptions | None = None) -> int
     tries = () if local or str(model_name) not in STARTERS else STARTERS[str(model_name)].tries
     # A folder that only has the name is the user's own texts.
     near = (path, path.parent) if local else ()
+    passed = passed_questions(path) if local else ()
     material = next((folder for folder in near if (folder / "corpus" / CARD_NAME).is_file()), None)
     options = replace(
         options or ChatOptions(),
         check_answer=check_answer,
         where=_finder(material) if material else None,
         load_model=open_model,
-        suggestions=passed_questions(path) if local else tries,
+        suggestions=passed or tries,
+        suggestions_are="It got these right in its exam:" if passed else ChatOptions.suggestions_are,
     )
     return run_chat(model, options=options, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
 

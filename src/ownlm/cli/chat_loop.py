@@ -105,7 +105,7 @@ def _greet(session: Session, terminal: Terminal) -> None:
     terminal.note(f"You are talking with {session.model.name}.", style=BOLD)
     terminal.note("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.")
     if session.options.suggestions:
-        terminal.note("It got these right in its exam:")
+        terminal.note(session.options.suggestions_are)
         for suggestion in session.options.suggestions:
             terminal.note(f"  {suggestion}")
     if session.show_probs and terminal.color_out:

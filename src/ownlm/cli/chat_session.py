@@ -89,7 +89,8 @@ class ChatOptions:
     json: bool = False
     color: ColorChoice = "auto"
     show_probs: bool = False
-    suggestions: Sequence[str] = ()  # questions that the model is known to answer rightly
+    suggestions: Sequence[str] = ()  # questions to begin with, below `suggestions_are`
+    suggestions_are: str = "Things to try:"
     history: Path | None = None  # a file of earlier questions; None: remembered for this conversation only
     # (question, answer) -> a line that says what Python gives, where the answer says otherwise
     check_answer: Callable[[str, str], str | None] | None = None
