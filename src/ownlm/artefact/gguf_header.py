@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from struct import Struct, unpack_from
+from struct import error as StructError
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -29,7 +30,7 @@ MAGIC = b"GGUF"
 # Bounds on what one must allocate, each several times what the largest known file needs.
 MOST_KEYS = MOST_TENSORS = 1 << 16
 MOST_ELEMENTS = 1 << 21  # in all arrays together; 1.3 million in Gemma 4
-MOST_HEADER = 40 << 20  # bytes
+MOST_HEADER = 32 << 20  # bytes; 16 million in Gemma 4
 MOST_STRING = 1 << 20  # bytes
 MOST_NAME = 64  # ggml's own bound
 _ALIGNMENT, _MOST_ALIGNMENT = 32, 1 << 16
@@ -89,9 +90,11 @@ class _Cursor:
     """A place in the file that never leaves it."""
 
     def __init__(self, path: Path, buffer: mmap.mmap) -> None:
-        self.path, self.buffer, self.size = path, buffer, len(buffer)
+        self.path, self.size = path, len(buffer)
+        # A copy, for slicing bytes is a third faster than slicing the map.
+        self.head = buffer[:MOST_HEADER]
+        self.end = len(self.head)
         self.place = 0
-        self.end = min(self.size, MOST_HEADER)
         self.elements = 0
 
     def damaged(self, what: str) -> NoReturn:
@@ -108,7 +111,7 @@ class _Cursor:
         return start
 
     def whole(self, layout: Struct, what: str) -> int:
-        value: int = layout.unpack_from(self.buffer, self.take(layout.size, what))[0]
+        value: int = layout.unpack_from(self.head, self.take(layout.size, what))[0]
         return value
 
     def string(self, what: str, most: int = MOST_STRING) -> str:
@@ -117,32 +120,37 @@ class _Cursor:
             self.damaged(f"{what} claims {length} bytes, more than {most}")
         start = self.take(length, what)
         try:
-            return str(self.buffer[start : self.place], "utf-8")
+            return self.head[start : self.place].decode()
         except UnicodeDecodeError:
             self.damaged(f"{what} at {start} is not UTF-8")
 
     def strings(self, count: int, what: str) -> list[str]:
         """`string` in a loop without calls: a vocabulary has 300,000."""
         found: list[str] = []
-        buffer, place, end, unpack = self.buffer, self.place, self.end, _U64.unpack_from
+        head, place, end, unpack = self.head, self.place, self.end, _U64.unpack_from
+        start = place
         try:
             for _ in range(count):
                 start = place + 8
-                place = start + (unpack(buffer, place)[0] if start <= end else 0)
+                place = start + unpack(head, place)[0]
                 if place > end or place - start > MOST_STRING:
-                    # The slow way refuses it and says why.
-                    self.place = start - 8
-                    self.string(what)
-                found.append(str(buffer[start:place], "utf-8"))
+                    break
+                found.append(head[start:place].decode())
+        except StructError:
+            start = place + 8
         except UnicodeDecodeError:
             self.damaged(f"{what} at {start} is not UTF-8")
         self.place = place
+        if len(found) < count:
+            # The slow way refuses the one that failed, and says why.
+            self.place = start - 8
+            self.string(what)
         return found
 
 
 def _read_counts(cursor: _Cursor) -> tuple[int, int, int]:
     """Version, number of tensors, number of keys."""
-    begins = cursor.buffer[: len(MAGIC)]
+    begins = cursor.head[: len(MAGIC)]
     if begins != MAGIC:
         raise DamagedError(f"{cursor.path} is no GGUF file: it begins with {begins!r}, not with {MAGIC!r}")
     cursor.place = len(MAGIC)
@@ -191,7 +199,7 @@ def _read_numbers(cursor: _Cursor, kind: int, count: int, key: str) -> list[Any]
         cursor.damaged(f"{key} has the unknown type {kind}")
     letter, size = SCALARS[kind]
     start = cursor.take(size * count, key)
-    values = list(unpack_from(f"<{count}{letter}", cursor.buffer, start))
+    values = list(unpack_from(f"<{count}{letter}", cursor.head, start))
     if kind == _BOOL:
         if any(value > 1 for value in values):
             cursor.damaged(f"{key} is neither true nor false")

@@ -5,8 +5,8 @@ In:  a tensor's bytes. Out: its numbers, float32, flat, in an array of their own
      a block   d · m · q q q q ...   ──▶   d * q + m     (d, m float16; q of a few bits; 32 or 256 to a block)
 
 A chunk at a time, small enough to stay in the cache: beside the result nothing of size is allocated. The common types
-are decoded here, in numpy (1.4 times as fast as the same in torch, 3.5 times as fast as gguf.quants for Q4_1), and
-held to gguf.quants bit by bit in the tests; the rest goes through gguf.quants.
+are decoded here, in numpy (torch took 1.4 times as long, gguf.quants two to four times: 0.7 s of processor time against
+0.3 for 100 million numbers of Q4_1), and held to gguf.quants bit by bit in the tests; the rest goes through it.
 """
 
 from collections.abc import Callable
@@ -167,21 +167,6 @@ _DECODERS: dict[str, Decode] = {
     "Q5_1": _q5_1,
     **gguf_kquants.DECODERS,
 }
-_OTHERS = frozenset(
-    [
-        "IQ1_S",
-        "IQ1_M",
-        "IQ2_XXS",
-        "IQ2_XS",
-        "IQ2_S",
-        "IQ3_XXS",
-        "IQ3_S",
-        "IQ4_NL",
-        "IQ4_XS",
-        "TQ1_0",
-        "TQ2_0",
-        "MXFP4",
-        "NVFP4",
-    ]
-)
+_IQ = {"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS"}
+_OTHERS = frozenset(_IQ | {"TQ1_0", "TQ2_0", "MXFP4", "NVFP4"})
 READABLE = frozenset(_DECODERS) | _OTHERS
