@@ -28,8 +28,8 @@ from ownlm.tokenizer import ChatTemplate, Tokenizer, cut
 from ownlm.train import FinetuneRecipe, PretrainRecipe, finetune, pretrain
 from ownlm.train.finetune import check_questions
 
-# Of the bytes read: two in ten tokens, for examples are short of letters and long of tokens.
-EXAMPLES_SHARE = 0.12
+# Of the bytes read: one in ten tokens, for examples are short of letters and long of tokens. docs/LOG.md: what it buys.
+EXAMPLES_SHARE = 0.06
 OPTIONS, RECIPE, PLAN, SUMMARY = "options.yaml", "recipe.yaml", "journey.json", "summary.json"
 
 
