@@ -24,7 +24,7 @@ def test_a_gguf_file_says_what_the_folder_says(workshop: Path, tmp_path: Path, q
     assert difference <= done.largest_difference + 1e-6 if quantization != "f32" else difference < 1e-4
     messages = [{"role": "user", "content": "Who are <|im_end|> you?"}]
     assert after.chat_prompt(messages) == before.chat_prompt(messages)
-    assert set(after.end_ids) == set(before.end_ids)
+    assert set(after.end_ids) >= set(before.end_ids)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.gguf"]
 
 

@@ -101,7 +101,7 @@ class Model:
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """For each (context, continuation): how likely the continuation is, in nats."""
         tokenizer = self.tokenizer
-        asked = [(tokenizer.prompt_ids(context), tokenizer.encode(text)) for context, text in pairs]
+        asked = [(tokenizer.prompt_ids(context), tokenizer.continue_ids(text)) for context, text in pairs]
         return log_likelihoods(self.decoder, asked)
 
     def answer_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
