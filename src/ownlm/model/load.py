@@ -7,9 +7,11 @@ files ◀──formats/── Checkpoint ◀── Decoder            to_checkpo
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
@@ -53,7 +55,7 @@ def build_decoder(
     config = family.read_config(checkpoint.fields)
     found = family.TENSORS.found(checkpoint.tensors)
     _refuse_layers_that_are_not_there(config.num_hidden_layers, found)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         decoder = Decoder(config)
     layout = _layout(decoder, family)
     head = _stored_head(decoder, family, found)
@@ -93,6 +95,15 @@ def to_checkpoint(decoder: Decoder) -> Checkpoint:
 
     layout = _layout(decoder, family)
     return Checkpoint(fields=fields, tensors={name: stored(tensor) for name, tensor in layout.items()})
+
+
+class _Undrawn(TorchFunctionMode):
+    """No random numbers for weights that a file replaces: on the meta device torch loads a compiler to draw them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        drawn = getattr(func, "__module__", "") == nn.init.__name__
+        return given["tensor"] if drawn and "tensor" in given else func(*args, **given)
 
 
 def _layout(decoder: Decoder, family: Family) -> dict[str, Stored]:

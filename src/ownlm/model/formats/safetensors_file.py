@@ -15,35 +15,49 @@ from ownlm.model.checkpoint import StoredTensor
 
 # The format's own names, and how many bytes a number takes.
 STORED_AS = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+_REMAP_BYTES = 64_000_000
 BYTES = {"F32": 4, "BF16": 2, "F16": 2, "F64": 8}
 
 
 def open_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of `path` by name. Only the header is read, which the library checks against the file's size."""
     try:
-        # Open for as long as a tensor may be asked for: the readers hold it.
-        file = safe_open(path, framework="pt", device="cpu")
-        names: list[str] = file.keys()  # type: ignore[no-untyped-call]
-        return {name: _stored(path, file, name) for name in names}
+        file = _Mapped(path)
+        return {name: file.stored(name) for name in file.names}
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from None
 
 
-def _stored(path: Path, file: Any, name: str) -> StoredTensor:
-    part = file.get_slice(name)
-    kind = part.get_dtype()
+class _Mapped:
+    """A file mapped into memory for as long as a tensor of it may be asked for.
 
-    def read() -> Tensor:
+    Pages that were read count as this process's memory until the mapping ends, so it is made anew now and then:
+    else a model would seem to be there twice while it is opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file: Any = safe_open(path, framework="pt", device="cpu")
+        self.names: list[str] = self.file.keys()
+        self.bytes_read = 0
+
+    def stored(self, name: str) -> StoredTensor:
+        part = self.file.get_slice(name)
+        kind = part.get_dtype()
+        return StoredTensor(shape=tuple(part.get_shape()), stored_as=kind, read=lambda: self._read(name, kind))
+
+    def _read(self, name: str, kind: str) -> Tensor:
         if kind not in STORED_AS.values():
             known = ", ".join(STORED_AS.values())
-            raise OwnlmError(f"{path}: {name} is stored as {kind}, which ownlm does not read; it reads {known}")
+            raise OwnlmError(f"{self.path}: {name} is stored as {kind}, which ownlm does not read; it reads {known}")
         try:
-            tensor: Tensor = file.get_tensor(name)
+            if self.bytes_read > _REMAP_BYTES:
+                self.file, self.bytes_read = safe_open(self.path, framework="pt", device="cpu"), 0
+            tensor: Tensor = self.file.get_tensor(name)
         except (SafetensorError, OSError, ValueError) as error:
-            raise _damaged(path, error) from None
+            raise _damaged(self.path, error) from None
+        self.bytes_read += tensor.nbytes
         return tensor
-
-    return StoredTensor(shape=tuple(part.get_shape()), stored_as=kind, read=read)
 
 
 def _damaged(path: Path, error: Exception) -> DamagedError:
