@@ -27,10 +27,10 @@ from ownlm.artefact.gguf_types import KINDS, SCALARS, Kind
 from ownlm.errors import DamagedError, OwnlmError
 
 MAGIC = b"GGUF"
-# Bounds on what one must allocate, each several times what the largest known file needs.
+# Bounds on what a header may make us allocate, all of them together under 200 MB.
 MOST_KEYS = MOST_TENSORS = 1 << 16
-MOST_ELEMENTS = 1 << 21  # in all arrays together; 1.3 million in Gemma 4
-MOST_HEADER = 32 << 20  # bytes; 16 million in Gemma 4
+MOST_ELEMENTS = 1_500_000  # in all lists together; about 1.3 million in Gemma 4, the largest vocabulary known
+MOST_HEADER = 24 << 20  # bytes; about 17 million there
 MOST_STRING = 1 << 20  # bytes
 MOST_NAME = 64  # ggml's own bound
 _ALIGNMENT, _MOST_ALIGNMENT = 32, 1 << 16

@@ -73,6 +73,7 @@ _NO_WINDOW = {"use_sliding_window": False}
 _GEMMA_ACT = {"hidden_activation": "gelu_pytorch_tanh", "attention_bias": False}
 
 _OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_HEADLESS = {name: gguf for name, gguf in _OUTER.items() if gguf != "output"}
 _ATTENTION = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -155,8 +156,8 @@ _ALL = (
         name="gemma2",
         model_type="gemma2",
         model_class="Gemma2ForCausalLM",
-        fixed=_GEMMA_ACT,
-        rules=_shifted(_rules(_LAYERS, _OUTER, _GEMMA)),
+        fixed=_GEMMA_ACT | {"tie_word_embeddings": True},
+        rules=_shifted(_rules(_LAYERS, _HEADLESS, _GEMMA)),
     ),
     Architecture(
         name="gemma3",

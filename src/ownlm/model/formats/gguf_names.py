@@ -33,7 +33,7 @@ class Place:
 def places_in_gguf(checkpoint: Checkpoint, architecture: Architecture) -> list[Place]:
     """Every tensor's place. One without a place is refused; a tied head is left out, for it is the embedding."""
     rules = {rule.hf.replace("{expert}", "{}"): rule for rule in architecture.rules}
-    head = next(rule.hf for rule in architecture.rules if rule.gguf == "output")
+    head = next((rule.hf for rule in architecture.rules if rule.gguf == "output"), "lm_head")
     tied = bool(checkpoint.fields.get("tie_word_embeddings", False))
     found: dict[str, dict[int, StoredTensor]] = {}
     layouts: dict[str, Layout] = {}
