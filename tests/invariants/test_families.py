@@ -15,9 +15,9 @@ from ownlm.model import Decoder, KeyValueCache, initialise
 from ownlm.model.families import FAMILIES
 from ownlm.model.load import read_decoder
 from ownlm.train.batch import IGNORE, Batch
-from ownlm.train.optim import OptimizerConfig, Optimizers, partition
+from ownlm.train.optim import OptimizerConfig, partition
 from ownlm.train.pretrain import token_sizes
-from ownlm.train.step import make_objective, train_step
+from ownlm.train.step import Learner
 from tiny_models import random_ids, tiny_tokenizer, token_loss_of
 
 REFERENCES = Path(__file__).parents[1] / "parity" / "references" / "families"
@@ -56,12 +56,11 @@ def test_all_parameters_learn(name: str) -> None:
     initialise(model, 0)
     batch, _ = packed([30, 34])
     assert sum(map(len, partition(model))) == len(list(model.parameters()))
-    optimizers = Optimizers(model, OptimizerConfig(eps=1e-8), muon_dtype=torch.float32)
-    objective = make_objective(compact=False, compiled=False)
+    learner = Learner.of(model, OptimizerConfig(eps=1e-8))
     before = {parameter: value.detach().clone() for parameter, value in model.named_parameters()}
     losses = []
     for _ in range(30):
-        result = train_step(model, optimizers, batch, objective, micro_rows=0, precision="float32", clip=1.0)
+        result = learner.step(batch)
         assert result.updated
         losses.append(result.loss)
     assert losses[-1] < 0.8 * losses[0]

@@ -39,7 +39,8 @@ def test_there_and_back_is_the_same_model(workshop: Path, tmp_path: Path) -> Non
     settings = {"temperature": 0, "max_tokens": 12}
     assert after.chat(question, **settings).text == before.chat(question, **settings).text
     config = json.loads((tmp_path / "back" / "config.json").read_text())
-    assert config["eos_token_id"] == before.end_ids[0] and config["bos_token_id"] is None
+    assert config["eos_token_id"] == before.end_ids[0]
+    assert after.tokenizer.prompt_ids(SAMPLE) == before.tokenizer.prompt_ids(SAMPLE)
 
 
 def test_a_folder_in_half_precision_is_half_the_size(workshop: Path, tmp_path: Path) -> None:

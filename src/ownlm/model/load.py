@@ -35,7 +35,7 @@ def read_decoder(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torc
         raise type(error)(f"{folder}: {error}") from None
 
 
-def write_decoder(folder: Path, model: Decoder, *, eos_ids: Sequence[int], pad_id: int) -> list[str]:
+def write_decoder(folder: Path, model: Decoder, *, eos_ids: Sequence[int], pad_id: int | None) -> list[str]:
     """Write the model's files into `folder`, each whole; returns their names. `eos_ids` end an answer; no BOS."""
     ends = {"bos_token_id": None, "eos_token_id": list(eos_ids), "pad_token_id": pad_id}
     checkpoint = to_checkpoint(model)
