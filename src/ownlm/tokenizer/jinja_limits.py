@@ -191,6 +191,6 @@ def _depth_of(value: Any) -> int:
     depth, level = 0, [value]
     while level:
         depth += 1
-        holders = [part for part in level if isinstance(part, (Mapping, *_HOLDERS))]
+        holders: list[Any] = [part for part in level if isinstance(part, (Mapping, *_HOLDERS))]
         level = [inner for part in holders for inner in (part.values() if isinstance(part, Mapping) else part)]
     return depth
