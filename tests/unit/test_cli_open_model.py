@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,20 @@ def test_nothing_fetched_nothing_shown() -> None:
     with ProgressLine(screen):
         pass
     assert screen.getvalue() == ""
+
+
+def test_a_starter_is_talked_to_as_suits_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ownlm.cli import chat
+    from ownlm.cli.chat_session import ChatOptions
+
+    monkeypatch.chdir(tmp_path)
+    asked: list[ChatOptions] = []
+    monkeypatch.setattr(chat, "open_chat", lambda model, options: asked.append(options))
+    for model, given in (("smollm2", {}), ("smollm2", {"temperature": 0.7}), ("runs/quickstart", {})):
+        chat.chat(model, **given)
+    assert [options.temperature for options in asked] == [0.0, 0.7, ChatOptions.temperature]
+    assert [options.repetition_penalty for options in asked] == [1.1, 1.1, 1.0]
+    # A folder of that name goes before the starter.
+    (tmp_path / "smollm2").mkdir()
+    chat.chat("smollm2")
+    assert asked[-1].temperature == ChatOptions.temperature

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ownlm.corpus import Match, TrainingText
+    from ownlm.model.starters import Starter
 
 
 def chat(
@@ -24,11 +25,11 @@ def chat(
     prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"])] = None,
     system: str | None = None,
     max_tokens: int = ChatOptions.max_tokens,
-    temperature: float = ChatOptions.temperature,
+    temperature: float | None = None,
     top_k: int = ChatOptions.top_k,
     top_p: float = ChatOptions.top_p,
     min_p: float = ChatOptions.min_p,
-    repetition_penalty: float = ChatOptions.repetition_penalty,
+    repetition_penalty: float | None = None,
     seed: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     color: ColorChoice = ChatOptions.color,
@@ -49,7 +50,7 @@ def chat(
     max_tokens
         Tokens of an answer at most.
     temperature
-        0 always takes the likeliest token; higher is bolder.
+        0 always takes the likeliest token; higher is bolder. Left out: what suits the model, 0.3 for most.
     top_k
         Choose among the k likeliest tokens; 0: among all.
     top_p
@@ -67,15 +68,16 @@ def chat(
     show_probs
         Show how likely each token was.
     """
+    suited = _suited_to(model)
     options = ChatOptions(
         prompt=prompt,
         system=system,
         max_tokens=max_tokens,
-        temperature=temperature,
+        temperature=suited.temperature if temperature is None else temperature,
         top_k=top_k,
         top_p=top_p,
         min_p=min_p,
-        repetition_penalty=repetition_penalty,
+        repetition_penalty=suited.repetition_penalty if repetition_penalty is None else repetition_penalty,
         seed=seed,
         json=json,
         color=color,
@@ -109,6 +111,14 @@ def open_chat(model_name: str | Path, options: ChatOptions | None = None) -> int
         suggestions_are="It got these right in its exam:" if passed else ChatOptions.suggestions_are,
     )
     return run_chat(model, options=options, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+
+
+def _suited_to(model: str) -> "Starter | type[ChatOptions]":
+    """Where the sampling that suits a model stands."""
+    from ownlm.model.locate import is_path
+    from ownlm.model.starters import STARTERS
+
+    return ChatOptions if is_path(model) or model not in STARTERS else STARTERS[model]
 
 
 def _finder(material: Path) -> "Callable[[str], list[Match]]":

