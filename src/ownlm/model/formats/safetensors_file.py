@@ -38,7 +38,7 @@ class _Mapped:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file: Any = safe_open(path, framework="pt", device="cpu")
-        self.names: list[str] = self.file.keys()
+        self.names: list[str] = self.file.keys()  # type: ignore[no-untyped-call]
         self.bytes_read = 0
 
     def stored(self, name: str) -> StoredTensor:
