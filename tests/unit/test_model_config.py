@@ -122,7 +122,7 @@ values = st.one_of(
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_no_field_of_any_kind_gives_more_than_one_line(name: str, data: st.DataObject) -> None:
     """Whatever a config.json holds: a configuration or an OwnlmError, and no other error."""
