@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,16 @@ def gguf_checkpoint(file: GgufFile) -> Checkpoint:
                 f"{file.path} has {fields['num_experts']} experts, and {tensor.name!r} {tensor.shape[0]}"
             )
         tensors.update(_stored(file, tensor, rule, layer, heads))
-    return Checkpoint(fields=fields, tensors=tensors, generation=read_special_ids(file.metadata))
+    return Checkpoint(fields=fields, tensors=tensors, generation=_generation(file))
+
+
+def _generation(file: GgufFile) -> dict[str, Any]:
+    """Special ids; where a turn ends otherwise than a text, as in Llama 3, both end an answer."""
+    ids = read_special_ids(file.metadata)
+    end, turn = ids["eos_token_id"], file.metadata.get("tokenizer.ggml.eot_token_id")
+    if type(turn) is int and turn != end:
+        ids["eos_token_id"] = turn if end is None else [end, turn]
+    return ids
 
 
 def _rule_for(
