@@ -4,7 +4,7 @@ In:  texts, and the vocabulary of one kind of tokenizer.
 Out: one array of ids a text, uint16 where they fit.
 
     bpe         tiktoken, several times as fast with the same merges; checked on a sample when it is set up
-    word        `tokenizers` itself, a batch at a time
+    word        `tokenizers` itself, a batch at a time; so other models' tokenizers too
     character   one table look-up for all characters of a text
 """
 
@@ -18,6 +18,7 @@ import tiktoken
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as Pipeline
 
+from ownlm.tokenizer.pipelines import Pipelines
 from ownlm.tokenizer.reference import PATTERN
 
 Ids = NDArray[np.unsignedinteger]
@@ -81,6 +82,21 @@ def batch_encoder(pipeline: Pipeline, dtype: type[np.unsignedinteger]) -> Encode
                 encodings = pipeline.encode_batch_fast(batch, add_special_tokens=False)
                 arrays += [np.array(encoding.ids, dtype=dtype) for encoding in encodings]
                 batch, waiting = [], 0
+        return arrays
+
+    return encode_all
+
+
+def guarded_encoder(pipelines: Pipelines, dtype: type[np.unsignedinteger], vocab_size: int) -> EncodeAll:
+    """Encode by `tokenizers`, and anew what came out with a special token in it."""
+    encode_plainly = batch_encoder(pipelines.plain, dtype)
+    is_guarded = np.array(pipelines.is_guarded(vocab_size))
+
+    def encode_all(texts: Sequence[str]) -> list[Ids]:
+        arrays = encode_plainly(texts)
+        for place, ids in enumerate(arrays):
+            if is_guarded[ids].any():
+                arrays[place] = np.array(pipelines.encode_strictly(texts[place]), dtype=dtype)
         return arrays
 
     return encode_all

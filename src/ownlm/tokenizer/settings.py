@@ -1,0 +1,117 @@
+"""What stands beside a tokenizer: the names of its special tokens, what ends an answer, its chat templates.
+
+In:  a model folder: tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json,
+     chat_template.jinja, additional_chat_templates/. All are optional.
+Out: Settings, by token names as far as the files go by names; the tokenizer looks the ids up.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ownlm.errors import DamagedError
+
+TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+ROLES_OF_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+DEFAULT_TEMPLATE = "default"
+_LARGEST_FILE = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`names`: "bos_token" -> "<s>" and so on, as templates want them.
+
+    `add_bos` and `add_eos`: whether encoding adds them; None leaves it to the tokenizer.json's post-processor.
+    `end_ids` are those that a model's files list; the tokenizer adds the eos token's. `added` are tokens that
+    tokenizer.json lacks.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    end_ids: Sequence[int] = ()
+    add_bos: bool | None = None
+    add_eos: bool | None = None
+    templates: Mapping[str, str] = field(default_factory=dict)
+    added: Sequence[Mapping[str, Any]] = ()
+    pre: str | None = None
+    """The name of the splitting expression in GGUF, where the vocabulary came from one."""
+
+
+def read_settings(folder: Path) -> Settings:
+    config = read_json(folder / TOKENIZER_CONFIG)
+    named = {**read_json(folder / SPECIAL_TOKENS_MAP), **config}
+    names = {role: _text(named[role]) for role in ROLES_OF_TOKENS if named.get(role)}
+    # transformers too takes both flags from the file as soon as it has one of them.
+    flags = [config.get("add_bos_token"), config.get("add_eos_token")]
+    explicit = any(flag is not None for flag in flags)
+    return Settings(
+        names=names,
+        end_ids=_end_ids(folder),
+        add_bos=bool(flags[0]) if explicit else None,
+        add_eos=bool(flags[1]) if explicit else None,
+        templates=read_templates(folder, config),
+        added=_added(config),
+    )
+
+
+def read_templates(folder: Path, config: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Chat templates by name: files first, for newer folders have them; "default" is the one for plain talk."""
+    if config is None:
+        config = read_json(folder / TOKENIZER_CONFIG)
+    templates: dict[str, str] = {}
+    written = config.get("chat_template")
+    if isinstance(written, str):
+        templates[DEFAULT_TEMPLATE] = written
+    elif isinstance(written, list):
+        templates |= {str(entry["name"]): str(entry["template"]) for entry in written}
+    for path in sorted(folder.glob("additional_chat_templates/*.jinja")):
+        templates[path.stem] = _read(path)
+    if (folder / CHAT_TEMPLATE_FILE).is_file():
+        templates[DEFAULT_TEMPLATE] = _read(folder / CHAT_TEMPLATE_FILE)
+    return templates
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file, {} where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(_read(path))
+    except ValueError as error:
+        raise DamagedError(f"{path} is no JSON ({error}); copy the model anew") from None
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path} holds no JSON object; copy the model anew")
+    return content
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise DamagedError(f"{path} is far too large for what it is; copy the model anew")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{path} cannot be read ({error}); copy the model anew") from None
+
+
+def _text(token: Any) -> str:
+    """A token is written as text, or as an object with its flags."""
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _end_ids(folder: Path) -> list[int]:
+    """generation_config.json's list where there is one: a chat model's turns end otherwise than its texts."""
+    for name in ("generation_config.json", "config.json"):
+        ids = read_json(folder / name).get("eos_token_id")
+        if ids is not None:
+            listed = ids if isinstance(ids, list) else [ids]
+            return [id for id in listed if isinstance(id, int) and not isinstance(id, bool)]
+    return []
+
+
+def _added(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    decoder = config.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        return []
+    return [{**token, "id": int(id)} for id, token in sorted(decoder.items(), key=lambda item: int(item[0]))]
