@@ -21,7 +21,7 @@ from ownlm.machine import best_device
 from ownlm.model import Decoder
 from ownlm.model.formats import read_decoder, write_decoder
 from ownlm.model.load import model_folder
-from ownlm.tokenizer import ChatTemplate, Tokenizer
+from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of
 
 Message = Mapping[str, Any]
 
@@ -40,10 +40,21 @@ class Answer:
 class Model:
     """A decoder with its tokenizer and, when it was tuned to chat, its chat template. Made by `load`."""
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, *, chat: bool, folder: Path) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        *,
+        template: ChatTemplate | ModelTemplate | None,
+        folder: Path,
+    ) -> None:
         self.decoder, self.tokenizer, self.folder = decoder, tokenizer, folder
-        self.template = ChatTemplate(tokenizer) if chat else None
-        self.end_ids = self.template.stop_ids if self.template else (tokenizer.end_of_text_id,)
+        self.template = template
+        if template is None and tokenizer.own:
+            # A base model of ours has never seen the other end.
+            self.end_ids: tuple[int, ...] = (tokenizer.end_of_text_id,)
+        else:
+            self.end_ids = tokenizer.end_ids
 
     @property
     def name(self) -> str:
@@ -51,11 +62,11 @@ class Model:
 
     def generate(self, prompt: str, **sampling: Any) -> Answer:
         """Continue `prompt`. Keywords are those of engine.Sampling: max_tokens, temperature, top_k, seed ..."""
-        return self.complete([self.tokenizer.encode(prompt)], **sampling)[0]
+        return self.complete([self.tokenizer.prompt_ids(prompt)], **sampling)[0]
 
     def stream(self, prompt: str, **sampling: Any) -> Iterator[str]:
         """The same, piece by piece; no piece ends inside a character."""
-        request = Request(prompt=self.tokenizer.encode(prompt), sampling=make_sampling(sampling))
+        request = Request(prompt=self.tokenizer.prompt_ids(prompt), sampling=make_sampling(sampling))
         for _, piece in stream(self.decoder, self.tokenizer, [request], self.end_ids):
             if piece.text:
                 yield piece.text
@@ -99,8 +110,8 @@ class Model:
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """For each (context, continuation): how likely the continuation is, in nats."""
-        encode = self.tokenizer.encode
-        return log_likelihoods(self.decoder, [(encode(context), encode(text)) for context, text in pairs])
+        begin, go_on = self.tokenizer.prompt_ids, self.tokenizer.continue_ids
+        return log_likelihoods(self.decoder, [(begin(context), go_on(text)) for context, text in pairs])
 
     def save(self, folder: str | Path) -> Path:
         """Write a Hugging Face model folder, with its card. An existing folder is refused."""
@@ -135,7 +146,8 @@ def load(model: str | Path, *, device: str | None = None) -> Model:
     if (folder / CARD_NAME).is_file():
         verify_artefact(folder)
     decoder = read_decoder(folder, device=device or best_device())
-    return Model(decoder, Tokenizer.load(folder), chat=(folder / "chat_template.jinja").is_file(), folder=Path(model))
+    tokenizer = Tokenizer.load(folder)
+    return Model(decoder, tokenizer, template=chat_template_of(folder, tokenizer), folder=Path(model))
 
 
 def make_sampling(settings: Mapping[str, Any]) -> Sampling:

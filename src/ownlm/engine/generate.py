@@ -31,7 +31,7 @@ class _Row:
         self.seen = list(request.prompt)
         self.drawn = 0
         self.ends = frozenset() if request.sampling.ignore_eos else ends
-        self.text = tokenizer.stream()
+        self.text = tokenizer.stream(after=request.prompt)
         self.stop = StopStrings(request.sampling.stop)
         self.generator = torch.Generator()
         if request.sampling.seed is None:
@@ -74,8 +74,11 @@ def stream(
             raise OwnlmError("the prompt is empty; give at least one token to go on from")
         if len(request.prompt) >= limit:
             raise OwnlmError(f"the prompt has {len(request.prompt)} tokens, the model's context is {limit}; shorten it")
-    # A model may end its text, but never write a special token that only the template puts.
-    never = torch.tensor(sorted(set(tokenizer.special.values()) - set(end_ids)))
+    # A model may end its text, but never write what only the template puts, nor an id that stands for nothing.
+    width = min(tokenizer.vocab_size, model.config.vocab_size)
+    never = torch.tensor(
+        sorted(id for id in set(tokenizer.never_generated) - set(end_ids) if id < width), dtype=torch.long
+    )
     rows = [_Row(index, request, tokenizer, frozenset(end_ids)) for index, request in enumerate(requests)]
     prompts = [request.prompt for request in requests]
     longest = max(map(len, prompts))
@@ -84,12 +87,14 @@ def stream(
     cache = KeyValueCache(
         model.config, batch=len(rows), capacity=longest + most, device=model.device, padding_B=padding_B
     )
-    padded = [[tokenizer.pad_id] * (longest - len(prompt)) + prompt for prompt in prompts]
+    # Any id will do: no row looks at its padding.
+    padding = tokenizer.pad_id or 0
+    padded = [[padding] * (longest - len(prompt)) + prompt for prompt in prompts]
     tokens_BT = torch.tensor(padded, device=model.device)
     while True:
         # Only the last position's logits are wanted, and never those of ids that no text has.
         hidden_BE = model.hidden(tokens_BT, cache=cache)[:, -1]
-        logits_BV = model.head(hidden_BE)[:, : tokenizer.vocab_size].cpu().index_fill(1, never, -torch.inf)
+        logits_BV = model.head(hidden_BE)[:, :width].cpu().index_fill(1, never, -torch.inf)
         going: list[int] = []
         drawn: list[int] = []
         for place, row in enumerate(rows):

@@ -2,6 +2,9 @@
 
 from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Rendered
 from ownlm.tokenizer.compression import Compression, Piece, compression, cut
+from ownlm.tokenizer.gguf_export import gguf_metadata
+from ownlm.tokenizer.gguf_vocabulary import tokenizer_from_gguf
+from ownlm.tokenizer.model_template import ModelTemplate, chat_template_of
 from ownlm.tokenizer.special import SPECIAL_TOKENS
 from ownlm.tokenizer.stream import StreamDecoder
 from ownlm.tokenizer.tokenizer import Tokenizer
@@ -12,11 +15,15 @@ __all__ = [
     "SPECIAL_TOKENS",
     "ChatTemplate",
     "Compression",
+    "ModelTemplate",
     "Piece",
     "Rendered",
     "StreamDecoder",
     "Tokenizer",
+    "chat_template_of",
     "compression",
     "cut",
+    "gguf_metadata",
+    "tokenizer_from_gguf",
     "train_tokenizer",
 ]

@@ -12,8 +12,9 @@ Out: ids; and from ids the same text again: decode(encode(text)) == text for eve
 A Python string may hold half of a UTF-16 pair (a "lone surrogate", from a badly decoded file). That is no character
 and has no bytes: it is read as U+FFFD.
 
-Ours are saved as tokenizer.json, the Hugging Face format: transformers' AutoTokenizer opens the folder and gives the same ids
-(except for text such as "<|im_end|>", which it takes for the special token unless told `split_special_tokens=True`).
+Ours are saved as tokenizer.json, the Hugging Face format: transformers' AutoTokenizer opens the folder and gives the
+same ids (except for text such as "<|im_end|>", which it takes for the special token unless told
+`split_special_tokens=True`).
 """
 
 import json
@@ -170,6 +171,14 @@ class Tokenizer:
         """The ids of a text to go on from: after the token that begins every text, if the model wants one."""
         return [*self.prefix_ids, *self.encode(text)]
 
+    def continue_ids(self, text: str) -> list[int]:
+        """The ids of a text that goes on from another: without a space that would be put before a whole text."""
+        if not self.puts_space_before:
+            return self.encode(text)
+        # After a line break, which is then taken off, unless the two have become one.
+        lead, both = self.encode("\n"), self.encode("\n" + text)
+        return both[len(lead) :] if both[: len(lead)] == lead else self.encode(text)
+
     def encode_batch(self, texts: Sequence[str]) -> list[bulk.Ids]:
         """The same ids for many texts, fast, as uint16 arrays where they fit and uint32 where not."""
         return self._encode_all([well_formed(text) for text in texts])
@@ -208,6 +217,16 @@ class Tokenizer:
     def whole(self) -> Pipeline:
         """The pipeline of `tokenizers` that finds special tokens in a text."""
         return Pipeline.from_str(self.to_json()) if self.own else self._pipelines.whole
+
+    @property
+    def plain(self) -> Pipeline:
+        """The pipeline that finds none."""
+        return self._plain
+
+    @property
+    def added_names(self) -> set[str]:
+        """Tokens that are found in a text though they are not special, by name."""
+        return set() if self.own else {token["content"] for token in self._pipelines.added if not token["special"]}
 
     @property
     def puts_space_before(self) -> bool:

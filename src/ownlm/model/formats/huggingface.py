@@ -22,7 +22,7 @@ CONFIG, GENERATION_CONFIG, WEIGHTS = "config.json", "generation_config.json", "m
 MODEL_FILES = (CONFIG, GENERATION_CONFIG, WEIGHTS)
 
 
-def write_decoder(folder: Path, model: Decoder, *, eos_ids: list[int], pad_id: int) -> None:
+def write_decoder(folder: Path, model: Decoder, *, eos_ids: list[int], pad_id: int | None) -> None:
     """Write the model's files into `folder`, each whole. `eos_ids` end an answer; there is no BOS."""
     family = family_of({"model_type": "qwen3"})
     ends = {"bos_token_id": None, "eos_token_id": eos_ids, "pad_token_id": pad_id}
