@@ -7,7 +7,7 @@ from ownlm.model.checkpoint import Checkpoint
 from ownlm.model.formats.gguf_write import write_gguf
 from ownlm.model.formats.huggingface import write_checkpoint
 from ownlm.opened.files import ModelFiles
-from ownlm.tokenizer.gguf_export import gguf_metadata
+from ownlm.tokenizer import gguf_metadata
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> None:

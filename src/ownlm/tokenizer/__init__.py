@@ -2,6 +2,7 @@
 
 from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Rendered
 from ownlm.tokenizer.compression import Compression, Piece, compression, cut
+from ownlm.tokenizer.gguf_export import gguf_metadata
 from ownlm.tokenizer.gguf_vocabulary import tokenizer_from_gguf
 from ownlm.tokenizer.model_template import ModelTemplate, chat_template_of
 from ownlm.tokenizer.special import SPECIAL_TOKENS
@@ -22,6 +23,7 @@ __all__ = [
     "chat_template_of",
     "compression",
     "cut",
+    "gguf_metadata",
     "tokenizer_from_gguf",
     "train_tokenizer",
 ]

@@ -26,6 +26,7 @@ _STEPS_BETWEEN_LOOKS = 64
 # A width of four figures, one that is computed ("%*d", "{:{}}").
 _WIDE = re.compile(r"\d{4}|%[^a-zA-Z%]*\*|\{[^{}]*\{[^{}]*\}")
 _HOLDERS: tuple[type[Any], ...] = (list, tuple, set, frozenset, MappingView)
+_NESTED: tuple[type[Any], ...] = (Mapping, *_HOLDERS)
 
 
 class TooCostly(TemplateRuntimeError):
@@ -75,7 +76,7 @@ class Budget:
         elif isinstance(value, int):
             if value.bit_length() > MOST_BITS:
                 raise TooCostly("it makes a number too large")
-        elif isinstance(value, (Mapping, *_HOLDERS)):
+        elif isinstance(value, _NESTED):
             self.size_of(value)
         elif isinstance(value, Iterator):
             return self.metered(value)
@@ -191,6 +192,6 @@ def _depth_of(value: Any) -> int:
     depth, level = 0, [value]
     while level:
         depth += 1
-        holders: list[Any] = [part for part in level if isinstance(part, (Mapping, *_HOLDERS))]
+        holders: list[Any] = [part for part in level if isinstance(part, _NESTED)]
         level = [inner for part in holders for inner in (part.values() if isinstance(part, Mapping) else part)]
     return depth
