@@ -25,13 +25,13 @@ COSTLY = {
     "times a marked text": "{{ ('a'|safe) * 10**10 }}",
     "a power": "{{ 10 ** (10 ** 9) }}",
     "squares": "{% set ns = namespace(x=9) %}{% for a in range(99) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
-    "doubling by plus": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-    "doubling by tilde": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    "doubling by plus": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",  # noqa: E501
+    "doubling by tilde": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",  # noqa: E501
     "doubling by a block": (
         "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}"
         "{% set ns.x = y %}{% endfor %}"
     ),
-    "doubling by join": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x]|join %}{% endfor %}",
+    "doubling by join": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x]|join %}{% endfor %}",  # noqa: E501
     "doubling by replace": (
         "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x.replace('a', 'aa') %}{% endfor %}"
     ),
@@ -41,14 +41,14 @@ COSTLY = {
     "doubling by format": (
         "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = '%s%s' % (ns.x, ns.x) %}{% endfor %}"
     ),
-    "a list of lists": "{% set ns = namespace(x=[1]) %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+    "a list of lists": "{% set ns = namespace(x=[1]) %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",  # noqa: E501
     "a mapping of mappings": (
         "{% set ns = namespace(x={}) %}{% for a in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}"
         "{{ ns.x|tojson }}"
     ),
-    "by dict()": "{% set ns = namespace(x=1) %}{% for a in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}",
+    "by dict()": "{% set ns = namespace(x=1) %}{% for a in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}",  # noqa: E501
     "views of mappings": (
-        "{% set ns = namespace(x=1) %}{% for a in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x}.items() %}{% endfor %}"
+        "{% set ns = namespace(x=1) %}{% for a in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x}.items() %}{% endfor %}"  # noqa: E501
         "{{ ns.x }}"
     ),
     "a wide format": "{{ '%9999999999d' % 1 }}",
@@ -72,9 +72,10 @@ def test_what_costs_too_much_is_stopped_soon(name: str) -> None:
     template = COSTLY[name]
     started = time.process_time()
     if name == "many lists":  # each is small: it may be refused or not, but soon
-        pytest.raises(OwnlmError, JinjaTemplate(template).render)
+        with pytest.raises(OwnlmError):
+            JinjaTemplate(template).render()
     else:
-        with pytest.raises(OwnlmError, match="was stopped: it") as told:
+        with pytest.raises(OwnlmError, match="was stopped") as told:
             JinjaTemplate(template).render()
         assert "\n" not in str(told.value)
     assert time.process_time() - started < 2.5
@@ -89,7 +90,7 @@ def test_what_costs_too_much_is_stopped_soon(name: str) -> None:
         "{{ raise_exception.__globals__['json'] }}",
         "{{ self.__init__.__globals__.x }}",
         "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-        "{{ '{0.__class__}'.format('a') }}",
+        "{{ '{0.__class__.__mro__}'.format('a') }}",
         "{{ messages.append(1) }}",
         "{% set ns = namespace(__class__=1) %}",
         "{{ 'a'.encode() }}",

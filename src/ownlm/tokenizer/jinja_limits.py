@@ -42,7 +42,7 @@ class Budget:
 
     def start(self, given: Any) -> None:
         """Begin a rendering of `given`. The clock is this thread's own: a busy machine does not count."""
-        self.most_size = 2**62
+        self.most_size, self._steps, self._end = 2**62, 0, float("inf")
         given_size = self.size_of(given)
         self.most_size = LEAST_SIZE + TIMES_INPUT * given_size
         self._seconds = LEAST_SECONDS + SECONDS_PER_CHARACTER * given_size
@@ -94,6 +94,7 @@ class Budget:
             elif isinstance(part, _HOLDERS):
                 waiting.extend(part)
             self.check_size(size + len(waiting))
+            self.step()
         return size
 
     def metered(self, values: Iterator[Any]) -> Iterator[Any]:

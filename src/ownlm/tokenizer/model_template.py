@@ -199,6 +199,8 @@ class _Compiled:
         names = special | working
         # What an answer of the model said in such tokens, and its thoughts, go back as it said them.
         spoken = {name for name in names if name not in special or "think" in name.lower()}
+        # What closes "<think>" is spoken too, also where it is no token of its own: templates cut there.
+        spoken |= {f"</{name[1:]}" for name in spoken if name.startswith("<") and not name.startswith("</")}
         self._hidden = names_pattern(names)
         self._hidden_in_answers = names_pattern(names - spoken)
         firsts = {name[0] for name in names if name}
