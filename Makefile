@@ -2,6 +2,8 @@
 PYTHON ?= python3
 JOBS ?= auto
 BIN := .venv/bin
+# A real model for the peers' tests: fetched once, and gone with .venv.
+STARTERS := OWNLM_CACHE=$(CURDIR)/.venv/cache
 
 .PHONY: help install quickstart test test-peers lint format bench clean
 
@@ -26,7 +28,8 @@ test: install
 
 test-peers:
 	$(PYTHON) start.py --install-only --peers
-	$(BIN)/python -m pytest -m peers --durations 5
+	-$(STARTERS) $(BIN)/ownlm starter get smollm2 --yes
+	$(STARTERS) $(BIN)/python -m pytest -m peers --durations 5
 
 lint: install
 	$(BIN)/python -m ruff check .
