@@ -1,7 +1,7 @@
 """Small tokenizers as other models have them, made here with `tokenizers`."""
 
-import inspect
 import argparse
+import inspect
 import json
 from pathlib import Path
 from typing import Any

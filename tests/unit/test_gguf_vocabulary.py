@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import foreign_tokenizers
 import pytest
-from foreign_tokenizers import TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import foreign_tokenizers
+from foreign_tokenizers import TEXTS
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.tokenizer import Tokenizer, gguf_metadata, tokenizer_from_gguf, train_tokenizer
 from ownlm.tokenizer.settings import Settings

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import foreign_tokenizers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import foreign_tokenizers
 from ownlm.errors import OwnlmError
 from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, train_tokenizer
 from ownlm.tokenizer.chat import CHAT_TEMPLATE
@@ -20,11 +20,12 @@ PLAIN = (
 MARKED = (
     "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}"
     "{% generation %}{{ m.content + '<|end|>' }}{% endgeneration %}{% else %}{{ m.content + '<|end|>' }}{% endif %}"
-    "\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 THINKING = (
     "{% for m in messages %}<|{{ m.role }}|>"
-    "{% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1] }}{% else %}{{ m.content }}{% endif %}"
+    "{% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1] }}"
+    "{% else %}{{ m.content }}{% endif %}"
     "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
 )
 PARTS = (

@@ -3,14 +3,14 @@
 import time
 from pathlib import Path
 
-import foreign_tokenizers
 import pytest
-from foreign_tokenizers import CONFIG, SPECIAL, TEXTS, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Pipeline
 from tokenizers import models
 
+import foreign_tokenizers
+from foreign_tokenizers import CONFIG, SPECIAL, TEXTS, write_folder
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.tokenizer import Tokenizer
 from ownlm.tokenizer.settings import Settings

@@ -155,11 +155,9 @@ def _merges(description: dict[str, Any]) -> list[str]:
 
 def splitter_name(description: dict[str, Any]) -> str:
     """GGUF's name for how a tokenizer.json splits; OwnlmError where it has none."""
-    normalizer = description.get("normalizer")
     # Qwen's files compose characters (NFC) first, which GGUF's readers leave out.
-    expressions = (
-        _expressions(description.get("pre_tokenizer")) if (normalizer or {"type": "NFC"})["type"] == "NFC" else None
-    )
+    plain = (description.get("normalizer") or {"type": "NFC"})["type"] == "NFC"
+    expressions = _expressions(description.get("pre_tokenizer")) if plain else None
     whole_words = bool(description["model"].get("ignore_merges"))
     for name, splitter in SPLITTERS.items():
         if _is(splitter, expressions, whole_words):
@@ -180,10 +178,10 @@ def _expressions(part: dict[str, Any] | None) -> list[str] | None:
         return None if None in inner else [expression for each in inner if each for expression in each]
     if part["type"] == "ByteLevel" and not part["add_prefix_space"]:
         return [GPT2] if part["use_regex"] else []
-    if part["type"] == "Split" and part["behavior"] in ("Isolated", "Removed") and "Regex" in part["pattern"]:
-        # llama3's files say "Removed" of what the expression does not match, and it matches all.
-        if part["behavior"] == "Isolated" or part.get("invert"):
-            return [part["pattern"]["Regex"]]
+    # Llama 3's older files say "Removed" of all that the expression does not match: of nothing.
+    keeps_all = part.get("behavior") == "Isolated" or (part.get("behavior") == "Removed" and part.get("invert"))
+    if part["type"] == "Split" and keeps_all and "Regex" in part["pattern"]:
+        return [part["pattern"]["Regex"]]
     if part["type"] == "Digits":
         return [r"\p{N}" if part["individual_digits"] else r"\p{N}+"]
     return None

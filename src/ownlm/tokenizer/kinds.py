@@ -1,4 +1,4 @@
-"""Which of our three kinds a tokenizer.json describes, and what its tokens stand for; see train.py for how each is told.
+"""Which of our three kinds a tokenizer.json describes, and what its tokens stand for; train.py makes them.
 
 In:  the parsed tokenizer.json.
 Out: "bpe", "word" or "character", or None for a tokenizer that ownlm did not train; and its ordinary tokens' bytes.

@@ -66,7 +66,9 @@ class Tokenizer:
             raise
         except Exception as error:  # the library raises no narrower kind
             raise ValueError(str(error)) from None
-        self._json: str | None = tokenizer_json
+        # With tokens that stood beside the file, it is written anew.
+        same = self.own or len(self._pipelines.added) == len(description["added_tokens"])
+        self._json: str | None = tokenizer_json if same else None
 
     @classmethod
     def of_pipeline(
@@ -81,7 +83,7 @@ class Tokenizer:
 
     def _set_up_own(self, description: dict[str, Any], kind: str) -> None:
         self.own, self.kind = True, kind
-        self.special = {token["content"]: token["id"] for token in description["added_tokens"]}
+        self.special: dict[str, int] = {token["content"]: token["id"] for token in description["added_tokens"]}
         # Text goes through a pipeline that holds no special tokens at all.
         self._plain = Pipeline.from_str(json.dumps({**description, "added_tokens": []}))
         self._bytes = own_bytes(kind, description["model"]["vocab"], self.special)
