@@ -10,6 +10,7 @@ from ownlm.tokenizer.jinja_template import JinjaTemplate
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}"
 ENDS = "{% endfor %}" * 3
+# ruff: noqa: E501 (a template a line)
 # Each must end within a second or two, and without the memory that it asks for.
 COSTLY = {
     "loops": f"{ENDLESS}{ENDS}",
@@ -25,13 +26,13 @@ COSTLY = {
     "times a marked text": "{{ ('a'|safe) * 10**10 }}",
     "a power": "{{ 10 ** (10 ** 9) }}",
     "squares": "{% set ns = namespace(x=9) %}{% for a in range(99) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
-    "doubling by plus": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",  # noqa: E501
-    "doubling by tilde": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",  # noqa: E501
+    "doubling by plus": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "doubling by tilde": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
     "doubling by a block": (
         "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}"
         "{% set ns.x = y %}{% endfor %}"
     ),
-    "doubling by join": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x]|join %}{% endfor %}",  # noqa: E501
+    "doubling by join": "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x]|join %}{% endfor %}",
     "doubling by replace": (
         "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = ns.x.replace('a', 'aa') %}{% endfor %}"
     ),
@@ -41,14 +42,14 @@ COSTLY = {
     "doubling by format": (
         "{% set ns = namespace(x='aa') %}{% for a in range(60) %}{% set ns.x = '%s%s' % (ns.x, ns.x) %}{% endfor %}"
     ),
-    "a list of lists": "{% set ns = namespace(x=[1]) %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",  # noqa: E501
+    "a list of lists": "{% set ns = namespace(x=[1]) %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
     "a mapping of mappings": (
         "{% set ns = namespace(x={}) %}{% for a in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}"
         "{{ ns.x|tojson }}"
     ),
-    "by dict()": "{% set ns = namespace(x=1) %}{% for a in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}",  # noqa: E501
+    "by dict()": "{% set ns = namespace(x=1) %}{% for a in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}",
     "views of mappings": (
-        "{% set ns = namespace(x=1) %}{% for a in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x}.items() %}{% endfor %}"  # noqa: E501
+        "{% set ns = namespace(x=1) %}{% for a in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x}.items() %}{% endfor %}"
         "{{ ns.x }}"
     ),
     "a wide format": "{{ '%9999999999d' % 1 }}",
@@ -61,8 +62,6 @@ COSTLY = {
     "indent": "{{ 'a\\nb'|indent(9999999999) }}",
     "tojson's indent": "{{ [[[1]]]|tojson(indent=9999999999) }}",
     "join of what is made as it goes": "{{ range(99999)|map('center', 9999)|join|length }}",
-    "many lists": "{{ range(99999)|map('list')|list }}{{ range(99999)|batch(1)|map('list')|list|length }}",
-    "zeros to bytes": "{{ (1).to_bytes(9999999999, 'big') }}",
     "written out": "{% for a in range(99999) %}" + "x" * 1000 + "{% endfor %}",
 }
 
@@ -71,29 +70,26 @@ COSTLY = {
 def test_what_costs_too_much_is_stopped_soon(name: str) -> None:
     template = COSTLY[name]
     started = time.process_time()
-    if name == "many lists":  # each is small: it may be refused or not, but soon
-        with pytest.raises(OwnlmError):
-            JinjaTemplate(template).render()
-    else:
-        with pytest.raises(OwnlmError, match="was stopped") as told:
-            JinjaTemplate(template).render()
-        assert "\n" not in str(told.value)
+    with pytest.raises(OwnlmError, match="was stopped: it") as told:
+        JinjaTemplate(template).render()
+    assert "\n" not in str(told.value)
     assert time.process_time() - started < 2.5
 
 
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ ''.__class__ }}{{ ''.__class__.__mro__ }}",
+        "{{ ''.__class__ }}",
         "{{ ''|attr('__class__') }}{{ (''|attr('__class__')).mro() }}",
         "{{ namespace.__init__.__globals__ }}{{ namespace.__init__.__globals__['re'] }}",
         "{{ raise_exception.__globals__['json'] }}",
         "{{ self.__init__.__globals__.x }}",
         "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-        "{{ '{0.__class__.__mro__}'.format('a') }}",
+        "{{ '{0.__class__}'.format('a') }}",
         "{{ messages.append(1) }}",
         "{% set ns = namespace(__class__=1) %}",
         "{{ 'a'.encode() }}",
+        "{{ (1).to_bytes(9999999999, 'big') }}",
         "{% include 'x' %}",
         "{% import 'x' as y %}",
         "{% extends 'x' %}",

@@ -141,4 +141,4 @@ def test_folders_that_do_not_open(tmp_path: Path) -> None:
     description = json.loads(good)
     description["added_tokens"] = []
     path.write_text(json.dumps(description), encoding="utf-8")
-    assert not Tokenizer.load(tmp_path).own
+    assert not Tokenizer.load(tmp_path).own  # without our special tokens it is like any other model's

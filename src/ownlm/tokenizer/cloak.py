@@ -21,7 +21,7 @@ _FIRST_PRIVATE, _LAST_PRIVATE = 0xF0000, 0xFFFFD
 
 
 class Cloak:
-    """For one conversation: `hide` its values, render, look up in `names` what a private character stands for."""
+    """For one conversation: `hide` its values, render, and find in `names` what each private character stands for."""
 
     def __init__(self, given: Any, template: str) -> None:
         self.names: dict[str, str] = {}
@@ -32,7 +32,7 @@ class Cloak:
     def hide(self, value: Any, names: re.Pattern[str]) -> Any:
         """The value with every match of `names`, in any text within, as a private character."""
         if isinstance(value, str):
-            return names.sub(lambda match: self._character(match[0]) if match.lastgroup is None else match[0], value)
+            return names.sub(lambda match: self._character(match[0]), value)
         if isinstance(value, Mapping):
             return {self.hide(key, names): self.hide(inner, names) for key, inner in value.items()}
         if isinstance(value, list | tuple):
@@ -48,11 +48,6 @@ class Cloak:
             if part:
                 yield part, number % 2 == 1
 
-    def uncovered(self, text: str) -> str:
-        for character, name in self.names.items():
-            text = text.replace(character, name)
-        return text
-
     def _character(self, name: str) -> str:
         if name not in self._of:
             character = next(self._free, None)
@@ -63,12 +58,10 @@ class Cloak:
         return self._of[name]
 
 
-def names_pattern(names: Iterable[str], *, but: Iterable[str] = ()) -> re.Pattern[str]:
-    """Matches each name, the longest first; those in `but` match as the group "kept", and stay as they are."""
-    longest_first = sorted(set(names) - set(but), key=len, reverse=True)
-    hidden = "|".join(map(re.escape, longest_first)) or "(?!)"
-    kept = "|".join(map(re.escape, sorted(but, key=len, reverse=True)))
-    return re.compile(f"(?P<kept>{kept})|{hidden}" if kept else hidden)
+def names_pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """Matches each name, the longest first; with no names, nothing."""
+    longest_first = sorted(filter(None, names), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
 
 def strings_in(value: Any) -> Iterator[str]:

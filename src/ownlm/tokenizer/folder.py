@@ -73,9 +73,8 @@ def _of_gpt2(folder: Path) -> str:
     try:
         vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-        pairs = (line.partition(" ") for line in lines if line and not line.startswith("#version"))
-        merges = [(left, right) for left, _, right in pairs]
-        pipeline = Pipeline(models.BPE(vocab=vocab, merges=merges))
+        pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+        pipeline = Pipeline(models.BPE(vocab=vocab, merges=[(left, right) for left, right in pairs]))
     except Exception as error:  # the library raises no narrower kind
         raise DamagedError(f"{folder}: vocab.json and merges.txt do not fit ({error}); copy the model anew") from None
     pipeline.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -62,7 +62,7 @@ def _own(tokenizer: Tokenizer, description: dict[str, Any], *, chat: bool) -> di
         raise OwnlmError("GGUF cannot hold a tokenizer of whole words; export the folder, or train one of kind bpe")
     fields = _vocabulary(tokenizer, description)
     if tokenizer.kind == "bpe":
-        fields |= {"model": "gpt2", "pre": "qwen2", "merges": _merges(description)}
+        fields |= {"model": "gpt2", "pre": "qwen2", "merges": [" ".join(pair) for pair in _pairs(description)]}
     else:
         tokens: list[str] = fields["tokens"]
         if SPACE_MARK in tokens:
@@ -90,7 +90,7 @@ def _byte_pairs(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, 
         **_vocabulary(tokenizer, description),
         "model": "gpt2",
         "pre": pre,
-        "merges": _merges(description),
+        "merges": [" ".join(pair) for pair in _pairs(description)],
         **_frame(tokenizer, description),
     }
 
@@ -101,7 +101,7 @@ def _sentencepiece(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[st
     fields = _vocabulary(tokenizer, description)
     # The sooner a token is made, the better its score; only the order counts.
     rank: dict[str, int] = {}
-    for number, (left, right) in enumerate(map(str.split, _merges(description))):
+    for number, (left, right) in enumerate(_pairs(description)):
         rank.setdefault(left + right, number)
     fields["scores"] = [float(-rank.get(token, len(rank))) for token in fields["tokens"]]
     unknown = tokenizer.names.get("unk_token")
@@ -148,18 +148,18 @@ def _vocabulary(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, 
     return {"tokens": tokens, "token_type": types}
 
 
-def _merges(description: dict[str, Any]) -> list[str]:
+def _pairs(description: dict[str, Any]) -> list[tuple[str, str]]:
+    """The merges; older files write each as one text."""
     merges = description["model"]["merges"]
-    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    split = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
+    return [(left, right) for left, right in split]
 
 
 def splitter_name(description: dict[str, Any]) -> str:
     """GGUF's name for how a tokenizer.json splits; OwnlmError where it has none."""
-    normalizer = description.get("normalizer")
     # Qwen's files compose characters (NFC) first, which GGUF's readers leave out.
-    expressions = (
-        _expressions(description.get("pre_tokenizer")) if (normalizer or {"type": "NFC"})["type"] == "NFC" else None
-    )
+    plain = (description.get("normalizer") or {"type": "NFC"})["type"] == "NFC"
+    expressions = _expressions(description.get("pre_tokenizer")) if plain else None
     whole_words = bool(description["model"].get("ignore_merges"))
     for name, splitter in SPLITTERS.items():
         if _is(splitter, expressions, whole_words):
@@ -180,10 +180,10 @@ def _expressions(part: dict[str, Any] | None) -> list[str] | None:
         return None if None in inner else [expression for each in inner if each for expression in each]
     if part["type"] == "ByteLevel" and not part["add_prefix_space"]:
         return [GPT2] if part["use_regex"] else []
-    if part["type"] == "Split" and "Regex" in part["pattern"]:
-        # llama3's files say "Removed" of what the expression does not match, and it matches all.
-        inverted = part["behavior"] == "Removed" and part.get("invert")
-        return [part["pattern"]["Regex"]] if part["behavior"] == "Isolated" or inverted else None
+    # Llama 3's older files say "Removed" of all that the expression does not match: of nothing.
+    keeps_all = part.get("behavior") == "Isolated" or (part.get("behavior") == "Removed" and part.get("invert"))
+    if part["type"] == "Split" and keeps_all and "Regex" in part["pattern"]:
+        return [part["pattern"]["Regex"]]
     if part["type"] == "Digits":
         return [r"\p{N}" if part["individual_digits"] else r"\p{N}+"]
     return None

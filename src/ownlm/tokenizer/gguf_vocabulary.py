@@ -12,6 +12,7 @@ Source: the GGUF specification (docs/gguf.md of ggml) for the fields, llama.cpp'
 mean where the specification is silent: defaults, and which tokens end an answer.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -119,23 +120,21 @@ def _finished(
     """The pipeline with its added tokens, and all that the metadata says beside the vocabulary."""
     add_bos = bool(metadata.get("tokenizer.ggml.add_bos_token", add_bos)) and special.bos is not None
     add_eos = bool(metadata.get("tokenizer.ggml.add_eos_token", False)) and special.eos is not None
-    added: list[dict[str, Any]] = [
-        {**dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False), "id": id, "content": tokens[id]}
-        | {"special": id in special.control}
-        for id in sorted(special.control | special.user_defined)
-    ]
-    pipeline.add_tokens([AddedToken(token["content"], special=token["special"], normalized=False) for token in added])
+    ids = sorted(special.control | special.user_defined)
+    pipeline.add_tokens([AddedToken(tokens[id], special=id in special.control, normalized=False) for id in ids])
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    added = [{**flags, "id": id, "content": tokens[id], "special": id in special.control} for id in ids]
     ends = {role: getattr(special, role) for role in ("bos", "eos", "unknown", "padding")}
     keys = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
     names = {keys[role]: tokens[id] for role, id in ends.items() if id is not None}
     if add_bos or add_eos:
         begin, end = names.get("bos_token", ""), names.get("eos_token", "")
         frame = [*([f"{begin}:0"] if add_bos else []), "$A:0", *([f"{end}:0"] if add_eos else [])]
-        ids = {token: pipeline.token_to_id(token) for token, on in ((begin, add_bos), (end, add_eos)) if on}
-        pipeline.post_processor = processors.TemplateProcessing(single=frame, special_tokens=list(ids.items()))
+        framing = {token: pipeline.token_to_id(token) for token, on in ((begin, add_bos), (end, add_eos)) if on}
+        pipeline.post_processor = processors.TemplateProcessing(single=frame, special_tokens=list(framing.items()))
     settings = Settings(names=names, end_ids=special.ends, templates=_templates(metadata), pre=pre)
     description = {
-        "model": {"type": "BPE", "unk_token": names.get("unk_token")},
+        "model": {"type": "BPE", "unk_token": pipeline.model.unk_token},
         "decoder": _decoder(pipeline),
         "added_tokens": added,
     }
@@ -144,8 +143,6 @@ def _finished(
 
 def _decoder(pipeline: Pipeline) -> dict[str, Any]:
     """The decoder as tokenizer.json writes it."""
-    import json
-
     bare = Pipeline(models.BPE())
     bare.decoder = pipeline.decoder
     return dict(json.loads(bare.to_str())["decoder"])

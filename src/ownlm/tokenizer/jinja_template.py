@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any
 
 import jinja2.ext
-from jinja2 import nodes, pass_context
+from jinja2 import Undefined, nodes, pass_context
 from jinja2.compiler import CodeGenerator
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -177,6 +177,10 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return attr not in _UNSAFE and bool(super().is_safe_attribute(obj, attr, value))
+
+    def unsafe_undefined(self, value: Any, name: str) -> Undefined:
+        # Jinja would go on with nothing: who reaches for it means harm, or is mistaken.
+        raise SecurityError(f"{name!r} of a {type(value).__name__}")
 
     def steps(self, values: Iterable[Any]) -> Steps:
         iter(values)  # a mistake in a template is told here, where Jinja would

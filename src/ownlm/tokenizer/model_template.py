@@ -205,7 +205,6 @@ class _Compiled:
         self._hidden_in_answers = names_pattern(names - spoken)
         firsts = {name[0] for name in names if name}
         self._firsts = names_pattern(firsts)
-        self._firsts_in_answers = names_pattern(firsts, but=spoken)
         self._first_characters = "".join(firsts)
 
     def cloaked(self, given: dict[str, Any]) -> tuple[Cloak, dict[str, Any]]:
@@ -215,10 +214,10 @@ class _Compiled:
         hidden = self._hide(cloak, given, self._hidden, self._hidden_in_answers)
         if not any(first in text for text in strings_in(from_outside) for first in self._first_characters):
             return cloak, hidden
-        # Could the template put a name together out of parts of what it was given? Hide each first character too,
-        # so that it cannot: where it then writes other special tokens, that is what it is given.
+        # Could the template put a name together out of parts of what users said? Hide each first character too, so
+        # that it cannot: where it then writes other special tokens, that is what it is given.
         careful = Cloak(from_outside, self.jinja.text)
-        apart = self._hide(careful, given, self._firsts, self._firsts_in_answers)
+        apart = self._hide(careful, given, self._firsts, self._hidden_in_answers)
         if self._special_in(hidden) != self._special_in(apart):
             return careful, apart
         return cloak, hidden

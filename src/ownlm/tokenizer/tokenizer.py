@@ -66,9 +66,9 @@ class Tokenizer:
             raise
         except Exception as error:  # the library raises no narrower kind
             raise ValueError(str(error)) from None
-        # Where its other files name more tokens, it is written anew with them.
-        complete = self.own or len(description["added_tokens"]) == len(self._pipelines.added)
-        self._json: str | None = tokenizer_json if complete else None
+        # With tokens that stood beside the file, it is written anew.
+        same = self.own or len(self._pipelines.added) == len(description["added_tokens"])
+        self._json: str | None = tokenizer_json if same else None
 
     @classmethod
     def of_pipeline(
