@@ -107,3 +107,12 @@ def test_what_show_says(workshop: Path, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in tensor_rows(files)}
     assert rows["model.embed_tokens.weight"]["stored_as"] == "Q8_0"
     assert len(rows) == sum(shown["stored_as"].values())
+
+
+def test_perplexity_is_measured_on_the_text_that_is_given(workshop: Path, tmp_path: Path) -> None:
+    text = "The cat sat on the mat and looked at the old dog. " * 12
+    own = convert(workshop / "chat", tmp_path / "own.gguf", quantization="q8_0", text=text)
+    sample = convert(workshop / "chat", tmp_path / "sample.gguf", quantization="q8_0")
+    assert own.perplexity_before != sample.perplexity_before
+    with pytest.raises(OwnlmError, match="fewer than 20 words"):
+        convert(workshop / "chat", tmp_path / "short.gguf", text="Hello.")

@@ -2,6 +2,7 @@
 
 import sys
 from json import dumps
+from textwrap import wrap
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -27,6 +28,7 @@ def show(
         Print everything as one JSON object.
     """
     from ownlm.cli.open_model import locate_model
+    from ownlm.cli.terminal import terminal_columns
     from ownlm.opened import describe, read_files, tensor_rows
 
     files = read_files(locate_model(model))
@@ -38,8 +40,10 @@ def show(
         return 0
     rows = _rows(facts)
     width = max(len(name) for name, _ in rows)
+    columns = max(40, terminal_columns(sys.stdout) or 100)
     for name, value in rows:
-        sys.stdout.write(f"{name:<{width}}  {safe_text(value)}\n")
+        lines = wrap(safe_text(value), columns - width - 3, break_long_words=False) or [""]
+        sys.stdout.write(f"\n{'':<{width}}  ".join([f"{name:<{width}}  {lines[0]}", *lines[1:]]) + "\n")
     if tensors:
         sys.stdout.write("\n")
         for row in facts["tensors"]:

@@ -35,6 +35,7 @@ FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MOST_ERROR = {"F32": 1e-6, "F16": 2e-3, "BF16": 8e-3, "Q8_0": 0.02, "Q5_0": 0.1, "Q5_1": 0.1, "Q4_0": 0.2, "Q4_1": 0.2}
 _LOSSLESS = 1e-3
 _MOST_TOKENS = 512
+_LEAST_WORDS = 20
 
 # Prose, code, numbers, other scripts: something of all that a model may be good at.
 SAMPLE = """\
@@ -75,16 +76,20 @@ def convert(
     target: str | Path,
     *,
     quantization: str | None = None,
+    text: str = SAMPLE,
     force: bool = False,
     ask: Ask | None = None,
 ) -> Converted:
     """Write the model `source` to `target`: a .gguf file, or else a Hugging Face folder.
 
     quantization: F32, F16 or BF16, and for GGUF also Q8_0, Q4_0, Q4_1, Q5_0, Q5_1; by default the smallest float that
-    holds what the source holds. An existing target is refused, or with `force` moved aside.
+    holds what the source holds. `text` is what scores and perplexity are compared on, its beginning at most; they say
+    most on what the model is good at. An existing target is refused, or with `force` moved aside.
     """
     target = Path(target)
     to_gguf = target.suffix.lower() == GGUF_SUFFIX
+    if len(text.split()) < _LEAST_WORDS:
+        raise OwnlmError(f"the text to compare on has fewer than {_LEAST_WORDS} words; give a longer one")
     files = read_files(locate(source, ask=ask))
     kind = (quantization or _as_wide_as(files.checkpoint)).upper()
     if kind not in (_MOST_ERROR if to_gguf else FLOATS):
@@ -103,7 +108,8 @@ def convert(
         written = read_files(draft)
         _check_tensors(checkpoint, written.checkpoint)
         _check_tokens(files, written)
-        facts = _compare(before, build_decoder(written.checkpoint), files.tokenizer.prompt_ids(SAMPLE)[:_MOST_TOKENS])
+        ids = files.tokenizer.prompt_ids(text)[:_MOST_TOKENS]
+        facts = _compare(before, build_decoder(written.checkpoint), ids)
         stored = Counter(tensor.stored_as for tensor in written.checkpoint.tensors.values())
         lossless = all(FLOATS.get(name) is torch.float32 for name in stored) or kind == _as_wide_as(files.checkpoint)
         if lossless and facts["largest_difference"] > _LOSSLESS:
