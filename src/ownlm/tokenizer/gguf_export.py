@@ -62,7 +62,7 @@ def _own(tokenizer: Tokenizer, description: dict[str, Any], *, chat: bool) -> di
         raise OwnlmError("GGUF cannot hold a tokenizer of whole words; export the folder, or train one of kind bpe")
     fields = _vocabulary(tokenizer, description)
     if tokenizer.kind == "bpe":
-        fields |= {"model": "gpt2", "pre": "qwen2", "merges": _merges(description)}
+        fields |= {"model": "gpt2", "pre": "qwen2", "merges": [" ".join(pair) for pair in _pairs(description)]}
     else:
         tokens: list[str] = fields["tokens"]
         if SPACE_MARK in tokens:
@@ -90,8 +90,8 @@ def _byte_pairs(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, 
         **_vocabulary(tokenizer, description),
         "model": "gpt2",
         "pre": pre,
-        "merges": _merges(description),
-        **_frame(tokenizer, description),
+        "merges": [" ".join(pair) for pair in _pairs(description)],
+        **_frame(tokenizer),
     }
 
 
@@ -101,7 +101,7 @@ def _sentencepiece(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[st
     fields = _vocabulary(tokenizer, description)
     # The sooner a token is made, the better its score; only the order counts.
     rank: dict[str, int] = {}
-    for number, (left, right) in enumerate(map(str.split, _merges(description))):
+    for number, (left, right) in enumerate(_pairs(description)):
         rank.setdefault(left + right, number)
     fields["scores"] = [float(-rank.get(token, len(rank))) for token in fields["tokens"]]
     unknown = tokenizer.names.get("unk_token")
@@ -110,16 +110,14 @@ def _sentencepiece(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[st
         "pre": "default",
         "add_space_prefix": tokenizer.puts_space_before,
         "unknown_token_id": tokenizer.special.get(unknown) if unknown else None,
-        **_frame(tokenizer, description),
+        **_frame(tokenizer),
     }
 
 
-def _frame(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, Any]:
+def _frame(tokenizer: Tokenizer) -> dict[str, Any]:
     """Beginning, end and padding; and whether a text is put between the two."""
     eos = tokenizer.names.get("eos_token")
-    suffix = tokenizer.settings.add_eos
-    if suffix is None:
-        suffix = tokenizer.whole.encode("a").ids[-1] == tokenizer.special.get(eos or "", -1)
+    suffix = tokenizer.whole.encode("a").ids[-1] == tokenizer.special.get(eos or "", -1)
     others = [id for id in tokenizer.end_ids if id != tokenizer.special.get(eos or "")]
     return {
         "bos_token_id": tokenizer.bos_id,
@@ -127,7 +125,7 @@ def _frame(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, Any]:
         "eot_token_id": others[0] if others else None,
         "padding_token_id": tokenizer.pad_id,
         "add_bos_token": bool(tokenizer.prefix_ids),
-        "add_eos_token": bool(suffix),
+        "add_eos_token": suffix,
     }
 
 
@@ -148,9 +146,11 @@ def _vocabulary(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, 
     return {"tokens": tokens, "token_type": types}
 
 
-def _merges(description: dict[str, Any]) -> list[str]:
+def _pairs(description: dict[str, Any]) -> list[tuple[str, str]]:
+    """The merges; older files write each as one text."""
     merges = description["model"]["merges"]
-    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    split = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
+    return [(left, right) for left, right in split]
 
 
 def splitter_name(description: dict[str, Any]) -> str:

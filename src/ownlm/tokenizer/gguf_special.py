@@ -59,7 +59,7 @@ def special_tokens(
     id_of = {token: id for id, token in enumerate(tokens)}
     by_name = {id_of[name] for name in END_NAMES if name in id_of}
     # Many vocabularies hold HTML's </s> as a piece of text; llama.cpp takes that for an end too, we do not.
-    by_name -= {id for id in by_name if tokens[id] == "</s>" and types[id] == _NORMAL and id != eos}
+    by_name -= {id for id in by_name if tokens[id] == "</s>" and types[id] != _CONTROL and id != eos}
     for key, names in zip(_FILE_KEYS, FILE_NAMES, strict=True):
         found = named(key, next((id_of[name] for name in names if name in id_of), None))
         by_name |= {found} if found is not None else set()

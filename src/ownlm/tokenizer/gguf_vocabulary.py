@@ -134,7 +134,7 @@ def _finished(
         pipeline.post_processor = processors.TemplateProcessing(single=frame, special_tokens=list(framing.items()))
     settings = Settings(names=names, end_ids=special.ends, templates=_templates(metadata), pre=pre)
     description = {
-        "model": {"type": "BPE", "unk_token": names.get("unk_token")},
+        "model": {"type": "BPE", "unk_token": pipeline.model.unk_token},
         "decoder": _decoder(pipeline),
         "added_tokens": added,
     }
