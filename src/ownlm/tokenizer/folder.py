@@ -50,8 +50,6 @@ def tokenizer_files(tokenizer: "Tokenizer", *, chat: bool, model_max_length: int
         template = CHAT_TEMPLATE
     else:
         names |= settings.names
-        if settings.add_bos is not None:
-            names |= {"add_bos_token": settings.add_bos, "add_eos_token": bool(settings.add_eos)}
         template = settings.templates.get(DEFAULT_TEMPLATE, "")
     config = {
         # Without this class transformers rebuilds a Qwen folder's pipeline and gives other ids.

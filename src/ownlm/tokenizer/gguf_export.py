@@ -91,7 +91,7 @@ def _byte_pairs(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, 
         "model": "gpt2",
         "pre": pre,
         "merges": [" ".join(pair) for pair in _pairs(description)],
-        **_frame(tokenizer, description),
+        **_frame(tokenizer),
     }
 
 
@@ -110,16 +110,14 @@ def _sentencepiece(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[st
         "pre": "default",
         "add_space_prefix": tokenizer.puts_space_before,
         "unknown_token_id": tokenizer.special.get(unknown) if unknown else None,
-        **_frame(tokenizer, description),
+        **_frame(tokenizer),
     }
 
 
-def _frame(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, Any]:
+def _frame(tokenizer: Tokenizer) -> dict[str, Any]:
     """Beginning, end and padding; and whether a text is put between the two."""
     eos = tokenizer.names.get("eos_token")
-    suffix = tokenizer.settings.add_eos
-    if suffix is None:
-        suffix = tokenizer.whole.encode("a").ids[-1] == tokenizer.special.get(eos or "", -1)
+    suffix = tokenizer.whole.encode("a").ids[-1] == tokenizer.special.get(eos or "", -1)
     others = [id for id in tokenizer.end_ids if id != tokenizer.special.get(eos or "")]
     return {
         "bos_token_id": tokenizer.bos_id,
@@ -127,7 +125,7 @@ def _frame(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, Any]:
         "eot_token_id": others[0] if others else None,
         "padding_token_id": tokenizer.pad_id,
         "add_bos_token": bool(tokenizer.prefix_ids),
-        "add_eos_token": bool(suffix),
+        "add_eos_token": suffix,
     }
 
 

@@ -24,15 +24,13 @@ _LARGEST_FILE = 64 * 2**20
 class Settings:
     """`names`: "bos_token" -> "<s>" and so on, as templates want them.
 
-    `add_bos` and `add_eos`: whether encoding adds them; None leaves it to the tokenizer.json's post-processor.
     `end_ids` are those that a model's files list; the tokenizer adds the eos token's. `added` are tokens that
-    tokenizer.json lacks.
+    tokenizer.json lacks. Whether a text is begun with a token, the tokenizer.json itself says (its post-processor):
+    transformers heeds the flags `add_bos_token` and `add_eos_token` of older files no more.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     end_ids: Sequence[int] = ()
-    add_bos: bool | None = None
-    add_eos: bool | None = None
     templates: Mapping[str, str] = field(default_factory=dict)
     added: Sequence[Mapping[str, Any]] = ()
     pre: str | None = None
@@ -43,14 +41,9 @@ def read_settings(folder: Path) -> Settings:
     config = read_json(folder / TOKENIZER_CONFIG)
     named = {**read_json(folder / SPECIAL_TOKENS_MAP), **config}
     names = {role: _text(named[role]) for role in ROLES_OF_TOKENS if named.get(role)}
-    # transformers too takes both flags from the file as soon as it has one of them.
-    flags = [config.get("add_bos_token"), config.get("add_eos_token")]
-    explicit = any(flag is not None for flag in flags)
     return Settings(
         names=names,
         end_ids=_end_ids(folder),
-        add_bos=bool(flags[0]) if explicit else None,
-        add_eos=bool(flags[1]) if explicit else None,
         templates=read_templates(folder, config),
         added=_added(config),
     )

@@ -122,10 +122,7 @@ class Tokenizer:
         )
         ends = dict.fromkeys([*settings.end_ids, *([] if eos_id is None else [eos_id])])
         self.end_ids = tuple(id for id in ends if 0 <= id < len(by_id))
-        if settings.add_bos is None:
-            self.prefix_ids = tuple(prefix_of(pipeline))
-        else:
-            self.prefix_ids = (self.bos_id,) if settings.add_bos and self.bos_id is not None else ()
+        self.prefix_ids = tuple(prefix_of(pipeline))
         self.never_generated = tuple(id for id, token in enumerate(by_id) if token is None)
 
     @property
