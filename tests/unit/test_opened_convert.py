@@ -87,6 +87,13 @@ def test_refusals(workshop: Path, tmp_path: Path, target: str, quantization: str
     assert (tmp_path / "taken.gguf").read_text() == "mine"
 
 
+def test_with_force_what_was_there_is_moved_aside(workshop: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.gguf").write_text("mine")
+    convert(workshop / "chat", tmp_path / "mine.gguf", force=True)
+    assert (tmp_path / "mine.gguf.old").read_text() == "mine"
+    assert load(tmp_path / "mine.gguf")
+
+
 def test_the_source_is_no_target(workshop: Path, tmp_path: Path) -> None:
     convert(workshop / "chat", tmp_path / "mine.gguf")
     with pytest.raises(OwnlmError, match="is the source itself"):

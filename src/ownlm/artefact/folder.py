@@ -68,7 +68,7 @@ def write_artefact(
             draft.figures.setdefault("seconds", round(time.perf_counter() - started, 2))
             seal_folder(temporary, kind, how=how, inputs=inputs, figures=draft.figures)
             if final.exists():
-                final.rename(_aside(final))
+                final.rename(aside(final))
             temporary.rename(final)
             fsync_folder(final.parent)
         finally:
@@ -120,7 +120,7 @@ def seal_folder(
     return card
 
 
-def _aside(final: Path) -> Path:
+def aside(final: Path) -> Path:
     """A free name for the folder that makes room: NAME.old, NAME.old2, ..."""
     number = 1
     while (aside := final.with_name(f"{final.name}.old{number if number > 1 else ''}")).exists():

@@ -36,7 +36,7 @@ def convert(
     text
         A text of the kind that the model is for: perplexity before and after is measured on its beginning.
     force
-        Replace what is there; a folder is moved aside.
+        Move what is there aside, to NAME.old.
     json
         Print the figures as one JSON object.
     """

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ownlm.artefact import disk_errors, write_artefact
+from ownlm.artefact.folder import aside
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
@@ -128,12 +129,14 @@ def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Path]:
             yield draft.path
         return
     if target.exists() and not force:
-        raise OwnlmError(f"{target} exists already; name another target, or add --force to replace it")
+        raise OwnlmError(f"{target} exists already; name another target, or add --force to move it aside")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(mkdtemp(prefix=f".{target.stem}.", dir=target.parent))
         try:
             yield folder / target.name
+            if target.exists():
+                target.rename(aside(target))
             (folder / target.name).replace(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
