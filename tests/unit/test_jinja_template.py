@@ -1,5 +1,6 @@
 """Templates that nobody has read: what they may do, and how soon they are stopped."""
 
+import sys
 import time
 from typing import Any
 
@@ -66,13 +67,25 @@ COSTLY = {
 }
 
 
+def peak_megabytes() -> float:
+    """The most memory that this process has had, where the system tells."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
 @pytest.mark.parametrize("name", COSTLY)
 def test_what_costs_too_much_is_stopped_soon(name: str) -> None:
     template = COSTLY[name]
     started = time.process_time()
+    before = peak_megabytes()
     with pytest.raises(OwnlmError, match="was stopped: it") as told:
         JinjaTemplate(template).render()
     assert "\n" not in str(told.value)
+    assert peak_megabytes() - before < 100
     assert time.process_time() - started < 2.5
 
 
@@ -109,6 +122,7 @@ def test_what_reaches_too_far_is_stopped(template: str) -> None:
         ("{{ a|no_such_filter }}", "no_such_filter"),
         ("{{ (" * 3000, "chat template"),
         ("x" * 300_000, "far more than any chat needs"),
+        ("{{ a }}" * 20_000, "far more than any chat needs"),
         ("{{ raise_exception('roles must alternate') }}", "refuses these messages: roles must alternate"),
         ("{{ messages.x.y }}", "refuses these messages"),
         ("{{ 1 / 0 }}", "fails on these messages"),

@@ -28,6 +28,8 @@ from ownlm.tokenizer.tokenizer import Tokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 _CHAT_TEMPLATE = "tokenizer.chat_template"
+# Gemma's 262,144 pieces have 15 million ways to be cut, each as long as its piece.
+_MOST_CUTS = 500_000_000
 
 
 def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -37,10 +39,10 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         raise OwnlmError("this GGUF holds no tokenizer (no tokenizer.ggml.model); name a file with one")
     if model not in ("gpt2", "llama"):
         raise OwnlmError(f"this GGUF's tokenizer is of the kind {model!r}; ownlm reads gpt2 (BPE) and llama (SPM)")
-    tokens = _tokens(metadata)
-    types = _list(metadata, "token_type", int, len(tokens)) or [NORMAL] * len(tokens)
-    special = special_tokens(metadata, tokens, types, is_spm=model == "llama")
     try:
+        tokens = _tokens(metadata)
+        types = _list(metadata, "token_type", int, len(tokens)) or [NORMAL] * len(tokens)
+        special = special_tokens(metadata, tokens, types, is_spm=model == "llama")
         if model == "gpt2":
             return _byte_pairs(metadata, tokens, special)
         return _sentencepiece(metadata, tokens, types, special)
@@ -93,6 +95,8 @@ def _sentencepiece(
 
 def merges_by_score(tokens: Sequence[str], scores: Sequence[float], made: Sequence[int]) -> list[tuple[str, str]]:
     """Every way to make a token of two others, the best token first; among equals the one listed first."""
+    if sum(len(tokens[id]) ** 2 for id in made) > _MOST_CUTS:
+        raise DamagedError("this GGUF's tokenizer has tokens far too long to be any; fetch the file anew")
     parts = {tokens[id] for id in made}
     ordered = sorted(made, key=lambda id: (-scores[id], id))
     return [

@@ -38,6 +38,13 @@ class Settings:
 
 
 def read_settings(folder: Path) -> Settings:
+    try:
+        return _read_settings(folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{folder / TOKENIZER_CONFIG} is damaged ({error!r}); copy the model anew") from None
+
+
+def _read_settings(folder: Path) -> Settings:
     config = read_json(folder / TOKENIZER_CONFIG)
     named = {**read_json(folder / SPECIAL_TOKENS_MAP), **config}
     names = {role: _text(named[role]) for role in ROLES_OF_TOKENS if named.get(role)}
