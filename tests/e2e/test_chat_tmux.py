@@ -47,14 +47,14 @@ class Screen:
     def text(self):
         return self.tmux("capture-pane", "-p", "-S", "-500").rstrip("\n")
 
-    def wait_for(self, text, seconds=10.0):
+    def wait_for(self, text, seconds=60.0):
         end = time.monotonic() + seconds
         while text not in self.text():
             assert time.monotonic() < end, f"{text!r} did not appear in:\n{self.text()}"
             time.sleep(0.03)
 
     def wait_for_prompt(self):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60  # a busy machine takes long to start a process
         while not self.text().endswith("\n>"):
             assert time.monotonic() < end, self.text()
             time.sleep(0.03)
