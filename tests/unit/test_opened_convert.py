@@ -123,3 +123,11 @@ def test_perplexity_is_measured_on_the_text_that_is_given(workshop: Path, tmp_pa
     assert own.perplexity_before != sample.perplexity_before
     with pytest.raises(OwnlmError, match="fewer than 20 words"):
         convert(workshop / "chat", tmp_path / "short.gguf", text="Hello.")
+
+
+def test_norms_are_not_rounded_when_nothing_may_be_lost(workshop: Path, tmp_path: Path) -> None:
+    convert(workshop / "chat", tmp_path / "half.gguf", quantization="f16")
+    folder = convert(tmp_path / "half.gguf", tmp_path / "folder")
+    assert folder.lossless and folder.stored_as.keys() == {"F32"} and folder.largest_difference == 0
+    again = convert(tmp_path / "half.gguf", tmp_path / "again.gguf")
+    assert again.lossless and again.stored_as.keys() == {"F16", "F32"}

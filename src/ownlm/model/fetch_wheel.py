@@ -140,7 +140,7 @@ def explain(output: str, requirement: str) -> str:
     if any(sign in found for sign in _SIGNS_OF_NO_NETWORK):
         return "no connection to the package index; check the network (or set HTTPS_PROXY), then try again"
     if "no matching distribution found" in found:
-        return f"the package index has no {requirement}; set PIP_INDEX_URL to one that has, such as pypi.org's"
+        return f"the package index has no {requirement}; set PIP_INDEX_URL to one that has it"
     errors = [line.strip() for line in output.splitlines() if "error" in line.lower()]
     reason = (errors or output.strip().splitlines() or ["pip gave no reason"])[-1].removeprefix("ERROR: ")
     return f"{requirement} could not be fetched: {reason[:200]}; try again later"

@@ -92,13 +92,16 @@ def convert(
     if len(text.split()) < _LEAST_WORDS:
         raise OwnlmError(f"the text to compare on has fewer than {_LEAST_WORDS} words; give a longer one")
     files = read_files(locate(source, ask=ask))
-    kind = (quantization or _as_wide_as(files.checkpoint)).upper()
+    enough = _as_wide_as(files.checkpoint, matrices_alone=to_gguf)
+    kind = (quantization or enough).upper()
     if kind not in (_MOST_ERROR if to_gguf else FLOATS):
         known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
         more = "" if to_gguf or kind not in _MOST_ERROR else f"; {kind} is for a target that ends in {GGUF_SUFFIX}"
         raise OwnlmError(f"quantization is one of {known}, got {quantization}{more}")
     if files.place.resolve() == target.resolve():
         raise OwnlmError(f"{target} is the source itself; name another target")
+    if target.exists() and not force:
+        raise OwnlmError(f"{target} exists already; name another target, or add --force to move it aside")
     before = build_decoder(files.checkpoint)
     checkpoint = to_checkpoint(before)
     with _draft(target, files, force=force) as draft:
@@ -112,7 +115,7 @@ def convert(
         ids = files.tokenizer.prompt_ids(text)[:_MOST_TOKENS]
         facts = _compare(before, build_decoder(written.checkpoint), ids)
         stored = Counter(tensor.stored_as for tensor in written.checkpoint.tensors.values())
-        lossless = all(FLOATS.get(name) is torch.float32 for name in stored) or kind == _as_wide_as(files.checkpoint)
+        lossless = all(FLOATS.get(name) is torch.float32 for name in stored) or kind == enough
         if lossless and facts["largest_difference"] > _LOSSLESS:
             raise OwnlmError(
                 f"the written model's scores differ by {facts['largest_difference']:.3g} from its source's, so nothing "
@@ -128,8 +131,6 @@ def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Path]:
         with write_artefact(target, files.kind, how={"converted_from": files.place.name}, force=force) as draft:
             yield draft.path
         return
-    if target.exists() and not force:
-        raise OwnlmError(f"{target} exists already; name another target, or add --force to move it aside")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(mkdtemp(prefix=f".{target.stem}.", dir=target.parent))
@@ -142,9 +143,10 @@ def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _as_wide_as(checkpoint: Checkpoint) -> str:
-    """The smallest float type that holds every tensor as it is stored."""
-    stored = {tensor.stored_as for tensor in checkpoint.tensors.values() if len(tensor.shape) > 1}
+def _as_wide_as(checkpoint: Checkpoint, *, matrices_alone: bool) -> str:
+    """The smallest float type that holds every tensor as it is stored; in GGUF vectors are F32 anyhow."""
+    tensors = checkpoint.tensors.values()
+    stored = {tensor.stored_as for tensor in tensors if len(tensor.shape) > 1 or not matrices_alone}
     return stored.pop() if len(stored) == 1 and stored <= {"F16", "BF16"} else "F32"
 
 

@@ -106,8 +106,8 @@ class Model:
 
     def answer_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """For each (question, answer): how likely the answer's words are as the next turn, in nats."""
-        encode = self.tokenizer.encode
-        return log_likelihoods(self.decoder, [(self.question_prompt(asked), encode(text)) for asked, text in pairs])
+        go_on = self.tokenizer.continue_ids
+        return log_likelihoods(self.decoder, [(self.question_prompt(asked), go_on(text)) for asked, text in pairs])
 
     def save(self, folder: str | Path) -> Path:
         """Write a Hugging Face model folder, with its card. An existing folder is refused."""

@@ -61,6 +61,11 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         if recipe.from_scratch:
             initialise(model, recipe.train.seed)
         tokenizer = Tokenizer.load(base)
+        if not tokenizer.own:
+            # It would be trained on our chat format and be talked to in its own.
+            raise OwnlmError(
+                f"{base} has another's tokenizer and chat format, which cannot be tuned yet; name one of ours"
+            )
         template = ChatTemplate(tokenizer)
         context = recipe.train.context
         if context > model.config.max_position_embeddings:
