@@ -21,7 +21,7 @@ from ownlm.tokenizer.jinja_environment import CLOSE, OPEN, TemplateEnvironment, 
 from ownlm.tokenizer.jinja_limits import TooCostly
 
 # The longest of 70 published ones has 17 thousand characters, which are 4 thousand words of Jinja. What compiling costs
-# goes by the words: 0.2 s and 15 MB for these.
+# goes by the words: 0.2 s for these.
 LONGEST_TEMPLATE, MOST_WORDS = 200_000, 12_000
 _MARK = re.compile(f"([{OPEN}{CLOSE}])")
 
