@@ -1,6 +1,7 @@
 """`ownlm convert`: what is written says what its source says, or is not left behind."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,3 +132,15 @@ def test_norms_are_not_rounded_when_nothing_may_be_lost(workshop: Path, tmp_path
     assert folder.lossless and folder.stored_as.keys() == {"F32"} and folder.largest_difference == 0
     again = convert(tmp_path / "half.gguf", tmp_path / "again.gguf")
     assert again.lossless and again.stored_as.keys() == {"F16", "F32"}
+
+
+@pytest.mark.parametrize("target", ["parent", ".", "..", "parent/../parent"])
+def test_force_moves_no_folder_that_holds_what_must_stay(
+    workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    shutil.copytree(workshop / "chat", tmp_path / "deep" / "parent" / "model")
+    monkeypatch.chdir(tmp_path / "deep")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OwnlmError, match="would move aside"):
+        convert("parent/model", target, force=True)
+    assert sorted(tmp_path.rglob("*")) == before

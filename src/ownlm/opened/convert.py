@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ownlm.artefact import disk_errors, write_artefact
+from ownlm.artefact.cache import cache_folder
 from ownlm.artefact.folder import aside
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
@@ -98,8 +99,7 @@ def convert(
         known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
         more = "" if to_gguf or kind not in _MOST_ERROR else f"; {kind} is for a target that ends in {GGUF_SUFFIX}"
         raise OwnlmError(f"quantization is one of {known}, got {quantization}{more}")
-    if files.place.resolve() == target.resolve():
-        raise OwnlmError(f"{target} is the source itself; name another target")
+    _refuse_what_must_stay(target, files.place)
     if target.exists() and not force:
         raise OwnlmError(f"{target} exists already; name another target, or add --force to move it aside")
     before = build_decoder(files.checkpoint)
@@ -122,6 +122,16 @@ def convert(
                 "was kept; please report it, with the source"
             )
     return Converted(path=target, bytes=_size(target), stored_as=dict(stored.most_common()), lossless=lossless, **facts)
+
+
+def _refuse_what_must_stay(target: Path, source: Path) -> None:
+    """To move a folder aside moves all that lies in it: not the source, nor where the user or the cache is."""
+    here = target.resolve()
+    if here == source.resolve():
+        raise OwnlmError(f"{target} is the source itself; name another target")
+    for kept, what in ((source, "the source"), (Path.cwd(), "the current folder"), (cache_folder(), "ownlm's cache")):
+        if kept.resolve().is_relative_to(here):
+            raise OwnlmError(f"{target} holds {what}, which --force would move aside; name another target")
 
 
 @contextmanager
