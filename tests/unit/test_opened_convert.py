@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from ownlm.errors import OwnlmError
+from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model.checkpoint import Checkpoint
 from ownlm.opened import convert, describe, load, read_files, tensor_rows
 from ownlm.opened.convert import SAMPLE
@@ -144,3 +146,26 @@ def test_force_moves_no_folder_that_holds_what_must_stay(
     with pytest.raises(OwnlmError, match="would move aside"):
         convert("parent/model", target, force=True)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_another_wrote_meanwhile_is_kept(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = sys.modules["ownlm.opened.convert"]._compare
+
+    def slow(*arguments: object) -> object:
+        (tmp_path / "mine.gguf").write_text("another's")
+        return compare(*arguments)
+
+    monkeypatch.setattr(sys.modules["ownlm.opened.convert"], "_compare", slow)
+    with pytest.raises(OwnlmError, match="written by another meanwhile"):
+        convert(workshop / "chat", tmp_path / "mine.gguf")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.gguf"]
+    assert (tmp_path / "mine.gguf").read_text() == "another's"
+
+
+def test_weights_that_are_no_numbers_are_refused(workshop: Path, tmp_path: Path) -> None:
+    shutil.copytree(workshop / "chat", tmp_path / "model", ignore=shutil.ignore_patterns("card.json"))
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(DamagedError, match="not finite"):
+        load(tmp_path / "model")

@@ -61,7 +61,10 @@ def build_decoder(
     head = _stored_head(decoder, family, found)
     _check_fit(layout, found, besides={head} if head else set())
     for name, stored in layout.items():
-        parts = stored.split(found[name].read())
+        tensor = found[name].read()
+        if not bool(tensor.isfinite().all()):
+            raise DamagedError(f"{name} holds numbers that are not finite; restore the model's files")
+        parts = stored.split(tensor)
         for parameter, part in zip(stored.parameters, parts, strict=True):
             _set(decoder, parameter, torch.empty_like(part, device=device, dtype=dtype, memory_format=_OWN).copy_(part))
     decoder.tie()

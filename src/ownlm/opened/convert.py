@@ -147,6 +147,8 @@ def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Path]:
         try:
             yield folder / target.name
             if target.exists():
+                if not force:
+                    raise OwnlmError(f"{target} was written by another meanwhile, and is kept; name another target")
                 target.rename(aside(target))
             (folder / target.name).replace(target)
         finally:
