@@ -37,10 +37,14 @@ def read_decoder(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torc
 
 def write_decoder(folder: Path, model: Decoder, *, eos_ids: Sequence[int], pad_id: int | None) -> list[str]:
     """Write the model's files into `folder`, each whole; returns their names. `eos_ids` end an answer; no BOS."""
-    ends = {"bos_token_id": None, "eos_token_id": list(eos_ids), "pad_token_id": pad_id}
-    checkpoint = to_checkpoint(model)
-    fields = {**checkpoint.fields, **ends, "eos_token_id": eos_ids[0]}
-    return write_checkpoint(folder, replace(checkpoint, fields=fields, generation=ends))
+    return write_checkpoint(folder, with_ends(to_checkpoint(model), bos_id=None, eos_ids=eos_ids, pad_id=pad_id))
+
+
+def with_ends(checkpoint: Checkpoint, *, bos_id: int | None, eos_ids: Sequence[int], pad_id: int | None) -> Checkpoint:
+    """The checkpoint with its special ids: config.json names the first that ends, generation_config.json all."""
+    ends = {"bos_token_id": bos_id, "eos_token_id": list(eos_ids), "pad_token_id": pad_id}
+    fields = {**checkpoint.fields, **ends, "eos_token_id": eos_ids[0] if eos_ids else None}
+    return replace(checkpoint, fields=fields, generation=ends)
 
 
 def build_decoder(

@@ -108,7 +108,7 @@ def convert(
         if to_gguf:
             write_file(draft, checkpoint, files, quantization=kind)
         else:
-            write_folder(draft, _cast(checkpoint, FLOATS[kind]), files)
+            write_folder(draft, _cast(checkpoint, kind), files)
         written = read_files(draft)
         _check_tensors(checkpoint, written.checkpoint)
         _check_tokens(files, written)
@@ -162,11 +162,11 @@ def _as_wide_as(checkpoint: Checkpoint, *, matrices_alone: bool) -> str:
     return stored.pop() if len(stored) == 1 and stored <= {"F16", "BF16"} else "F32"
 
 
-def _cast(checkpoint: Checkpoint, dtype: torch.dtype) -> Checkpoint:
-    name = next(name for name, kind in FLOATS.items() if kind is dtype)
+def _cast(checkpoint: Checkpoint, kind: str) -> Checkpoint:
+    dtype = FLOATS[kind]
 
     def cast(tensor: StoredTensor) -> StoredTensor:
-        return replace(tensor, stored_as=name, read=lambda: tensor.read().to(dtype))
+        return replace(tensor, stored_as=kind, read=lambda: tensor.read().to(dtype))
 
     tensors = {key: cast(tensor) for key, tensor in checkpoint.tensors.items()}
     return replace(checkpoint, fields={**checkpoint.fields, **dtype_fields(dtype)}, tensors=tensors)
@@ -178,8 +178,8 @@ def _check_tensors(before: Checkpoint, after: Checkpoint) -> None:
         raise OwnlmError(f"the written model has other tensors than its source ({missing[0]}), so nothing was kept")
     for name, stored in after.tensors.items():
         old, new = before.tensors[name].read().float(), stored.read().float()
-        if old.shape != new.shape or not bool(old.isfinite().all()):
-            raise OwnlmError(f"{name} holds numbers that are not finite, or lost its shape, so nothing was kept")
+        if old.shape != new.shape:
+            raise OwnlmError(f"{name} lost its shape in the written model, so nothing was kept; please report it")
         error = float((new - old).norm() / old.norm().clamp(min=1e-30))
         if not error <= _MOST_ERROR[stored.stored_as]:
             raise OwnlmError(

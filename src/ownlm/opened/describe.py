@@ -24,7 +24,7 @@ _SHAPE = (
     "vocab_size",
     "max_position_embeddings",
 )
-# Shown where they are set: most models have none of them.
+# Shown where they are set.
 _WHERE_SET = ("sliding_window", "rope_theta", "rope_local_base_freq", "num_experts", "num_experts_per_tok")
 
 

@@ -1,26 +1,22 @@
 """A model's files in either format, from a checkpoint and what belongs to it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from ownlm.model.checkpoint import Checkpoint
 from ownlm.model.formats.gguf_write import write_gguf
 from ownlm.model.formats.huggingface import write_checkpoint
+from ownlm.model.load import with_ends
 from ownlm.opened.files import ModelFiles
 from ownlm.tokenizer import gguf_metadata
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> None:
     """A Hugging Face folder. `checkpoint` gives fields and tensors; `files` tokenizer, template and ends."""
-    ends = {
-        "bos_token_id": files.tokenizer.bos_id,
-        "eos_token_id": list(files.end_ids),
-        "pad_token_id": files.tokenizer.pad_id,
-    }
-    fields = {**checkpoint.fields, **ends, "eos_token_id": files.end_ids[0] if files.end_ids else None}
-    write_checkpoint(folder, replace(checkpoint, fields=fields, generation=ends))
+    tokenizer = files.tokenizer
+    ended = with_ends(checkpoint, bos_id=tokenizer.bos_id, eos_ids=files.end_ids, pad_id=tokenizer.pad_id)
+    write_checkpoint(folder, ended)
     longest = checkpoint.fields.get("max_position_embeddings")
-    files.tokenizer.save(folder, chat=files.template is not None, model_max_length=longest)
+    tokenizer.save(folder, chat=files.template is not None, model_max_length=longest)
 
 
 def write_file(path: Path, checkpoint: Checkpoint, files: ModelFiles, *, quantization: str) -> None:

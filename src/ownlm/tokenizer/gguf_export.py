@@ -21,8 +21,6 @@ from ownlm.tokenizer.special import END_OF_TEXT, IM_END, PAD
 from ownlm.tokenizer.token_bytes import SPACE_MARK
 from ownlm.tokenizer.tokenizer import Tokenizer
 
-_PUNCTUATION = {"type": "Punctuation", "behavior": "Contiguous"}
-
 
 def gguf_metadata(tokenizer: Tokenizer, *, padded_vocab_size: int, chat_template: str | None = None) -> dict[str, Any]:
     """The `tokenizer.*` metadata; OwnlmError where GGUF cannot hold the tokenizer."""

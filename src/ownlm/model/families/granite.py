@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ownlm.model.config import DecoderConfig
+from ownlm.model.families import llama
 from ownlm.model.families.fields import read_shape, refuse_others, with_defaults, write_shape
 from ownlm.model.families.rope_fields import read_rope, write_rope
 from ownlm.model.families.tensor_map import TensorMap
@@ -14,20 +15,7 @@ from ownlm.model.families.tensor_map import TensorMap
 MODEL_TYPE = "granite"
 TENSORS = TensorMap()
 _MULTIPLIERS = ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling")
-_DEFAULTS = {
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "hidden_act": "silu",
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
-    "attention_bias": False,
-    "mlp_bias": False,
-    **dict.fromkeys(_MULTIPLIERS, 1.0),
-}
+_DEFAULTS = {**llama.DEFAULTS, **dict.fromkeys(_MULTIPLIERS, 1.0)}
 
 
 def read_config(fields: Mapping[str, Any]) -> DecoderConfig:

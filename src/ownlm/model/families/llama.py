@@ -13,7 +13,7 @@ from ownlm.model.families.tensor_map import TensorMap
 
 MODEL_TYPE = "llama"
 TENSORS = TensorMap()
-_DEFAULTS = {
+DEFAULTS = {
     "vocab_size": 32000,
     "hidden_size": 4096,
     "intermediate_size": 11008,
@@ -29,7 +29,7 @@ _DEFAULTS = {
 
 
 def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
-    fields = with_defaults(fields, _DEFAULTS)
+    fields = with_defaults(fields, DEFAULTS)
     refuse_others(fields, computed=("attention_bias", "mlp_bias"))
     return DecoderConfig(
         **read_shape(fields),
