@@ -7,13 +7,14 @@
 Every row's numbers depend on that row alone, to within the last bits of a matrix product.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from ownlm.engine.request import Completion, Piece, Request
-from ownlm.engine.sampler import choose
+from ownlm.engine.sampler import Sampler
 from ownlm.engine.stop import StopStrings
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder, KeyValueCache
@@ -28,24 +29,17 @@ class _Row:
 
     def __init__(self, index: int, request: Request, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         self.index, self.sampling = index, request.sampling
-        self.seen = list(request.prompt)
+        self.read = len(request.prompt)
         self.drawn = 0
-        self.ends = frozenset() if request.sampling.ignore_eos else ends
+        self.ends = (frozenset() if request.sampling.ignore_eos else ends).union(request.sampling.stop_ids)
+        self.sampler = Sampler(request.sampling, request.prompt, end_ids=sorted(self.ends))
         self.text = tokenizer.stream(after=request.prompt)
         self.stop = StopStrings(request.sampling.stop)
-        self.generator = torch.Generator()
-        if request.sampling.seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(request.sampling.seed)
 
     def draw(self, logits_V: Tensor, room: int) -> Piece:
         """Choose the next token; `room` is how many more the context has place for."""
-        # Only the penalty reads what was seen: without it no list is copied at every token.
-        seen = torch.tensor(self.seen if self.sampling.repetition_penalty != 1 else [], dtype=torch.long)
-        token = choose(logits_V, self.sampling, seen, self.generator)
-        probability = float(logits_V.float().softmax(-1)[token])
-        self.seen.append(token)
+        drawn = self.sampler.draw(logits_V.float())
+        token, probability = drawn.token_id, math.exp(drawn.logprob)
         self.drawn += 1
         if token in self.ends:
             return self._piece(token, self.stop.push(self.text.finish()), probability, "stop")
@@ -76,6 +70,8 @@ def stream(
             raise OwnlmError(f"the prompt has {len(request.prompt)} tokens, the model's context is {limit}; shorten it")
     # A model may end its text, but never write what only the template puts, nor an id that stands for nothing.
     width = min(tokenizer.vocab_size, model.config.vocab_size)
+    for request in requests:
+        request.sampling.check_ids(width)
     never = torch.tensor(
         sorted(id for id in set(tokenizer.never_generated) - set(end_ids) if id < width), dtype=torch.long
     )
@@ -98,7 +94,7 @@ def stream(
         going: list[int] = []
         drawn: list[int] = []
         for place, row in enumerate(rows):
-            piece = row.draw(logits_BV[place], room=limit - len(row.seen))
+            piece = row.draw(logits_BV[place], room=limit - row.read - row.drawn)
             yield row.index, piece
             if piece.finish_reason is None:
                 going.append(place)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ownlm.engine.sampler import Sampling
+from ownlm.engine.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)

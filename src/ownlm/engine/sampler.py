@@ -1,84 +1,179 @@
-"""From scores to the next token.
+"""From scores to the next token: the sampler of one request.
 
-Order, as in the docs: repetition penalty, temperature, top-k, top-p, min-p, draw. Temperature 0 is greedy.
-Each request draws from its own generator, so its result does not depend on who shares the batch.
+    logits_V ─▶ logit bias ─▶ repetition, frequency, presence ─▶ DRY ─▶ temperature ─▶
+    top-k ─▶ typical ─▶ top-p ─▶ min-p ─▶ XTC ─▶ one draw
+
+Temperature 0 takes the best of what the biases and penalties left, the lowest id of equals. Mirostat 2 stands in place
+of the five cuts. Every cut sees the chances that the one before left, scaled to sum to 1. This is llama.cpp's order but
+for the temperature, which comes last there.
+
+A request draws from a generator of its own, one uniform number a token, by the inverse of the cumulative chances over
+ascending ids: neither who shares the batch nor speculation changes what it says.
 """
 
+import math
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ownlm.engine.penalties import Penalties
+from ownlm.engine.rare_samplers import Dry, Floats, Ids, Mirostat, split_uniform, typical, xtc
+from ownlm.engine.sampling import BAN, Sampling
 from ownlm.errors import OwnlmError
 
 # Below this float32 would divide by 0.
 _SMALLEST_TEMPERATURE = 1e-30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How one answer is drawn and when it ends.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A drawn token. Natural logarithms of chances as the model gave them, before every bias, penalty and cut.
 
-    top_k 0 and top_p 1 leave all tokens in; min_p drops what is less likely than min_p times the best;
-    repetition_penalty above 1 makes tokens of prompt and answer less likely (arXiv:1909.05858).
+    `top` are the likeliest (id, logarithm), best first, as many as Sampling.logprobs asks.
     """
 
-    max_tokens: int = 256
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-
-    def __post_init__(self) -> None:
-        checks = {
-            "max_tokens": (self.max_tokens >= 1, "at least 1"),
-            "temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or more"),
-            "top_k": (self.top_k >= 0, "0 (off) or more"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-            "min_p": (0 <= self.min_p < 1, "at least 0 and below 1"),
-            "repetition_penalty": (0 < self.repetition_penalty < float("inf"), "above 0"),
-            "seed": (self.seed is None or abs(self.seed) < 2**63, "between -2**63 and 2**63"),
-            "stop": (all(self.stop), "made of texts that are not empty"),
-        }
-        for name, (right, wanted) in checks.items():
-            if not right:
-                raise OwnlmError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
 
 
-def penalise_repetition(logits_V: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Lower the logits of ids in `seen`: divide what is positive, multiply what is negative."""
-    logits_V = logits_V.clone()
-    values = logits_V[seen]
-    logits_V[seen] = torch.where(values > 0, values / penalty, values * penalty)
-    return logits_V
+class Candidates:
+    """Tokens that may still be drawn: their ids, ascending (None: all), and float32 chances that sum to 1."""
+
+    def __init__(self, logits_V: Tensor, temperature: float, top_k: int) -> None:
+        # Less the largest first: a temperature near 0 then divides to -inf at worst, never to infinity.
+        scaled_C = (logits_V - logits_V.max()) / max(temperature, _SMALLEST_TEMPERATURE)
+        self.ids_C: Ids | None = None
+        if 0 < top_k < len(scaled_C):
+            # Equals of the last one stay too.
+            self.ids_C = np.flatnonzero(scaled_C.numpy() >= largest(scaled_C.numpy(), top_k)[-1])
+            scaled_C = scaled_C[self.ids_C]
+        self.chance_C: Floats = scaled_C.softmax(0).numpy()
+
+    def keep(self, places: Ids) -> None:
+        self.ids_C = places if self.ids_C is None else self.ids_C[places]
+        self.chance_C = self.chance_C[places]
+        self.chance_C /= self.chance_C.sum()
+
+    def draw(self, uniform: float) -> tuple[int, float]:
+        """The id at which the cumulative chance passes `uniform`, in [0, 1), and its chance."""
+        cumulative_C = torch.from_numpy(self.chance_C).cumsum(0, dtype=torch.float64).numpy()
+        place = int(cumulative_C.searchsorted(uniform * cumulative_C[-1], side="right"))
+        return place if self.ids_C is None else int(self.ids_C[place]), float(self.chance_C[place])
 
 
-def probabilities(logits_V: Tensor, sampling: Sampling) -> Tensor:
-    """The distribution that is drawn from, float32 [V], after temperature and the three cuts."""
-    # Less the largest first: a temperature near 0 then divides to -inf at worst, never to infinity.
-    logits_V = (logits_V.float() - logits_V.max()) / max(sampling.temperature, _SMALLEST_TEMPERATURE)
-    if 0 < sampling.top_k < len(logits_V):
-        smallest_kept = logits_V.topk(sampling.top_k).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < smallest_kept, -torch.inf)
-    chance_V = logits_V.softmax(-1)
-    if sampling.top_p < 1:
-        ordered, order = chance_V.sort(descending=True)
+class Sampler:
+    """The state of one answer: its random numbers, its counts, mirostat's mu.
+
+    `choice` is the answer's place among the request's n; `end_ids` are those that would end it, kept away until
+    min_tokens were drawn.
+    """
+
+    def __init__(
+        self, sampling: Sampling, prompt: Sequence[int], *, choice: int = 0, end_ids: Sequence[int] = ()
+    ) -> None:
+        self.sampling = sampling
+        self._count = 0
+        # Random() takes the absolute value of its seed: the remainder keeps -1 and 1 apart.
+        self._random = random.Random(None if sampling.seed is None else (sampling.seed + choice) % 2**64)
+        bias = {id: -math.inf if value <= BAN else value for id, value in sampling.logit_bias.items()}
+        self._bias_ids, self._bias = torch.tensor(list(bias), dtype=torch.long), torch.tensor(list(bias.values()))
+        self._end_ids = torch.tensor(list(end_ids), dtype=torch.long)
+        self._penalties = Penalties(sampling, prompt) if Penalties.wanted(sampling) else None
+        self._dry = Dry(sampling, prompt) if sampling.dry_multiplier else None
+        self._mirostat = Mirostat(sampling.mirostat_tau, sampling.mirostat_eta) if sampling.mirostat else None
+
+    def draw(self, logits_V: Tensor) -> Drawn:
+        """The next token from float32 scores; those that may not come (for a grammar, say) are -inf."""
+        total = float(logits_V.logsumexp(0))
+        assert total > -math.inf or math.isnan(total), "no token is allowed"
+        if not math.isfinite(total):
+            raise OwnlmError("the model's scores are no finite numbers; open it with dtype float32")
+        changed_V = self._changed(logits_V)
+        token_id = int(changed_V.numpy().argmax()) if self.sampling.temperature == 0 else self._draw(changed_V)
+        self._count += 1
+        if self._penalties is not None:
+            self._penalties.count(token_id)
+        if self._dry is not None:
+            self._dry.count(token_id)
+        top = _likeliest(logits_V, self.sampling.logprobs or 0)
+        return Drawn(
+            token_id=token_id,
+            logprob=float(logits_V[token_id]) - total,
+            top=tuple((id, logit - total) for id, logit in top),
+        )
+
+    def _changed(self, logits_V: Tensor) -> Tensor:
+        """The scores after biases and penalties; the given ones stay as they are."""
+        too_early = self._count < self.sampling.min_tokens and len(self._end_ids) > 0
+        if not (len(self._bias) or self._penalties or self._dry or too_early):
+            return logits_V
+        changed_V = logits_V.clone()
+        if len(self._bias):
+            changed_V[self._bias_ids] += self._bias
+        if self._penalties is not None:
+            self._penalties.apply(changed_V)
+        if self._dry is not None:
+            self._dry.apply(changed_V)
+        if too_early:
+            changed_V[self._end_ids[self._end_ids < len(changed_V)]] = -torch.inf
+        # A ban gives way where nothing else is left: a grammar may allow the end alone.
+        return changed_V if changed_V.max() > -torch.inf else logits_V
+
+    def _draw(self, logits_V: Tensor) -> int:
+        sampling, uniform = self.sampling, self._random.random()
+        if self._mirostat is not None:
+            candidates = Candidates(logits_V, sampling.temperature, top_k=0)
+            candidates.keep(self._mirostat.cut(candidates.chance_C))
+            token_id, chance = candidates.draw(uniform)
+            self._mirostat.observe(chance)
+            return token_id
+        candidates = Candidates(logits_V, sampling.temperature, sampling.top_k)
+        if sampling.typical_p < 1:
+            candidates.keep(typical(candidates.chance_C, sampling.typical_p))
+        if sampling.top_p < 1:
+            candidates.keep(nucleus(candidates.chance_C, sampling.top_p))
+        if sampling.min_p > 0:
+            candidates.keep(np.flatnonzero(candidates.chance_C >= sampling.min_p * candidates.chance_C.max()))
+        if sampling.xtc_probability > 0:
+            exclude, uniform = split_uniform(uniform, sampling.xtc_probability)
+            if exclude:
+                candidates.keep(xtc(candidates.chance_C, sampling.xtc_threshold))
+        return candidates.draw(uniform)[0]
+
+
+def nucleus(chance_C: Floats, top_p: float) -> Ids:
+    """The likeliest until they hold top_p of the chance (arXiv:1904.09751); of equals the lowest ids."""
+    count, best = 0, chance_C[:0]
+    # A few hold the mass nearly always: sorting all of a large vocabulary would cost more than all the rest.
+    for size in (256, 4096, len(chance_C)):
+        best = largest(chance_C, min(size, len(chance_C)))
         # A token stays when those before it have not reached top_p: the first always stays.
-        surplus = ordered.cumsum(-1) - ordered >= sampling.top_p
-        chance_V = chance_V.index_fill(0, order[surplus], 0.0)
-    if sampling.min_p > 0:
-        chance_V = chance_V.masked_fill(chance_V < sampling.min_p * chance_V.max(), 0.0)
-    return chance_V / chance_V.sum()
+        count = int(np.count_nonzero(best.cumsum(dtype=np.float64) - best < top_p))
+        if count < len(best):
+            break
+    places = np.flatnonzero(chance_C >= best[count - 1])
+    equals = np.flatnonzero(chance_C[places] == best[count - 1])
+    surplus = len(places) - count
+    return np.delete(places, equals[len(equals) - surplus :]) if surplus else places
 
 
-def choose(logits_V: Tensor, sampling: Sampling, seen: Tensor, generator: torch.Generator) -> int:
-    """The next token's id. Ids that no text has (padding of the vocabulary) must be cut off before."""
-    if sampling.repetition_penalty != 1 and len(seen):
-        logits_V = penalise_repetition(logits_V, seen, sampling.repetition_penalty)
-    if sampling.temperature == 0:
-        return int(logits_V.argmax())
-    return int(torch.multinomial(probabilities(logits_V, sampling), 1, generator=generator))
+def largest(values_C: Floats, count: int) -> Floats:
+    """The `count` largest values, in descending order."""
+    # numpy selects, sorts and searches a large vocabulary several times as fast as torch does on a processor.
+    first = len(values_C) - count
+    return np.sort(np.partition(values_C, first)[first:])[::-1]
+
+
+def _likeliest(logits_V: Tensor, count: int) -> list[tuple[int, float]]:
+    """(id, logit) of the `count` largest logits above -inf, best first, the lowest id of equals."""
+    if count == 0:
+        return []
+    values_V = logits_V.numpy()
+    ids = np.flatnonzero(values_V >= largest(values_V, min(count, len(values_V)))[-1])
+    pairs = zip(ids.tolist(), values_V[ids].tolist(), strict=True)
+    return sorted((pair for pair in pairs if pair[1] > -math.inf), key=lambda pair: (-pair[1], pair[0]))[:count]

@@ -152,10 +152,15 @@ def load(
 
 
 def make_sampling(settings: Mapping[str, Any]) -> Sampling:
-    """Sampling from keywords; `stop` may be one text or several."""
-    settings = dict(settings)
-    stop = settings.get("stop", ())
-    settings["stop"] = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    """Sampling from keywords, as JSON has them too: lists, ids of logit_bias as texts; `stop` may be one text."""
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    stop = settings.get("stop")
+    if stop is None or isinstance(stop, str):
+        settings["stop"] = () if stop is None else (stop,)
+    if isinstance(bias := settings.get("logit_bias"), Mapping):
+        settings["logit_bias"] = {
+            int(id) if isinstance(id, str) and id.isdecimal() else id: value for id, value in bias.items()
+        }
     unknown = settings.keys() - set(Sampling.__dataclass_fields__)
     if unknown:
         known = ", ".join(Sampling.__dataclass_fields__)
