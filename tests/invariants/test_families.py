@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ownlm.engine import Request, Sampling, complete
+from ownlm.engine import Engine, Request, Sampling, complete
 from ownlm.engine.perplexity import text_loss
 from ownlm.engine.score import log_likelihoods
 from ownlm.errors import OwnlmError
-from ownlm.model import Decoder, KeyValueCache, initialise
+from ownlm.model import Decoder, initialise
 from ownlm.model.families import FAMILIES
 from ownlm.model.load import read_decoder
 from ownlm.train.batch import IGNORE, Batch
@@ -89,8 +89,9 @@ def test_it_answers_and_scores_alike_in_any_batch(name: str) -> None:
             parameter.add_(0.3 * noise)
     prompts = [random_ids(length, seed=length) for length in (2, 19, 7)]
     requests = [Request(prompt=ids, sampling=Sampling(max_tokens=8, temperature=0)) for ids in prompts]
-    together = [done.token_ids for done in complete(model, tokenizer, requests, [])]
-    assert together == [complete(model, tokenizer, [request], [])[0].token_ids for request in requests]
+    engine = Engine(model, tokenizer, [])
+    together = [done.token_ids for done in complete(engine, requests)]
+    assert together == [complete(engine, [request])[0].token_ids for request in requests]
     assert all(len(ids) == 8 for ids in together)
 
     pairs = [(ids[:-1], ids[-1:]) for ids in prompts]
@@ -108,8 +109,3 @@ def test_learned_positions_end_where_their_table_ends() -> None:
     assert model(torch.zeros(1, most, dtype=torch.long)).shape[1] == most
     with pytest.raises(OwnlmError, match=f"has learned {most} positions"):
         model(torch.zeros(1, most + 1, dtype=torch.long))
-    # Padding takes no position: a padded row may be longer than the table.
-    cache = KeyValueCache(model.config, batch=1, capacity=most + 9, device=model.device, padding_B=torch.tensor([9]))
-    assert model(torch.zeros(1, most + 9, dtype=torch.long), cache=cache).isfinite().all()
-    with pytest.raises(OwnlmError, match="has learned"):
-        model(torch.zeros(1, 1, dtype=torch.long), cache=cache)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ownlm.engine import Request, Sampling, complete, stream
-from ownlm.model import Decoder, KeyValueCache
+from cached_reading import CachedTexts, in_pieces
+from ownlm.engine import Engine, EngineConfig, Request, Sampling, complete, stream
+from ownlm.model import Decoder
 from ownlm.tokenizer import Tokenizer
 from tiny_models import random_decoder, random_ids, tiny_tokenizer
 
@@ -16,60 +17,36 @@ def model() -> Decoder:
     return random_decoder(seed=1).eval()
 
 
-def cache_for(model: Decoder, batch: int, capacity: int, padding: list[int] | None = None) -> KeyValueCache:
-    padding_B = None if padding is None else torch.tensor(padding)
-    return KeyValueCache(model.config, batch=batch, capacity=capacity, device=model.device, padding_B=padding_B)
-
-
 @torch.inference_mode()
 def test_cached_logits_equal_uncached_at_every_split(model: Decoder) -> None:
-    ids = torch.tensor([random_ids(14, seed=3)])
+    ids = torch.tensor([random_ids(34, seed=3)])
     whole = model(ids)
-    for split in range(1, 14):
-        cache = cache_for(model, 1, 14)
-        parts = [model(ids[:, :split], cache=cache), model(ids[:, split:], cache=cache)]
-        torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-5, atol=1e-5)
-    cache = cache_for(model, 1, 14)
-    single = torch.cat([model(ids[:, place : place + 1], cache=cache) for place in range(14)], 1)
-    torch.testing.assert_close(single, whole, rtol=1e-5, atol=1e-5)
-    assert cache.length == cache.capacity == 14
+    for split in range(1, 34):
+        torch.testing.assert_close(in_pieces(model, ids, (split, 34 - split)), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(in_pieces(model, ids, (1,) * 34), whole, rtol=1e-5, atol=1e-5)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("split", [1, 4, 9, 11])
-def test_left_padding_changes_no_row(model: Decoder, split: int) -> None:
-    lengths = [12, 3, 7, 1]
-    texts = [random_ids(length, seed=length) for length in lengths]
-    padding = [12 - length for length in lengths]
-    rows = torch.tensor([[tiny_tokenizer().pad_id] * pad + ids for pad, ids in zip(padding, texts, strict=True)])
-    cache = cache_for(model, 4, 12, padding)
-    logits = torch.cat([model(rows[:, :split], cache=cache), model(rows[:, split:], cache=cache)], 1)
-    assert logits.isfinite().all()
-    for row, (pad, ids) in enumerate(zip(padding, texts, strict=True)):
-        torch.testing.assert_close(logits[row, pad:], model(torch.tensor([ids]))[0], rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("scattered", [False, True])
+def test_texts_of_one_step_see_themselves_alone(model: Decoder, scattered: bool) -> None:
+    """A token of one, a piece of another, the whole of a third, and a fourth that waits."""
+    texts = [random_ids(length, seed=length) for length in (40, 30, 9, 20)]
+    cached = CachedTexts(model, 4, most=48, scattered=scattered)
+    first = cached.read([texts[0][:39], texts[1][:17], [], texts[3]])
+    second = cached.read([texts[0][39:], texts[1][17:], texts[2], []])
+    for text, *parts in zip(texts, first, second, strict=True):
+        torch.testing.assert_close(torch.cat(parts), model(torch.tensor([text]))[0], rtol=1e-5, atol=1e-5)
 
 
 @torch.inference_mode()
-def test_a_truncated_cache_goes_on_as_if_the_rest_had_never_been(model: Decoder) -> None:
-    """An edit of the prompt: what came after it must not be seen again."""
-    old, new = random_ids(12, seed=1), random_ids(12, seed=2)
-    cache = cache_for(model, 1, 16)
-    model(torch.tensor([old]), cache=cache)
-    cache.truncate(5)
-    logits = model(torch.tensor([new[:11]]), cache=cache)[0]
+def test_a_cache_that_is_set_back_goes_on_as_if_the_rest_had_never_been(model: Decoder) -> None:
+    """An edit of the prompt, or guesses that were wrong: what came after it must not be seen again."""
+    old, new = random_ids(40, seed=1), random_ids(40, seed=2)
+    cached = CachedTexts(model, 1, most=60)
+    cached.read([old])
+    cached.lengths = [5]
     whole = model(torch.tensor([old[:5] + new[:11]]))[0, 5:]
-    torch.testing.assert_close(logits, whole, rtol=1e-5, atol=1e-5)
-
-
-@torch.inference_mode()
-def test_rows_that_stay_are_those_that_were_kept(model: Decoder) -> None:
-    texts = [random_ids(6, seed=seed) for seed in range(3)]
-    cache = cache_for(model, 3, 7)
-    model(torch.tensor(texts), cache=cache)
-    cache.keep_rows(torch.tensor([0, 2]))
-    logits = model(torch.tensor([[5], [9]]), cache=cache)
-    for row, ids in enumerate([[*texts[0], 5], [*texts[2], 9]]):
-        torch.testing.assert_close(logits[row, 0], model(torch.tensor([ids]))[0, -1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(cached.read([new[:11]])[0], whole, rtol=1e-5, atol=1e-5)
 
 
 PROMPTS = [random_ids(length, seed=length + 50) for length in (3, 17, 1, 9, 4, 30)]
@@ -87,8 +64,8 @@ PROMPTS = [random_ids(length, seed=length + 50) for length in (3, 17, 1, 9, 4, 3
 @pytest.mark.parametrize("batch", [2, 32])
 def test_batch_mates_change_no_answer(model: Decoder, settings: dict[str, float], batch: int) -> None:
     requests = [Request(prompt=prompt, sampling=Sampling(max_tokens=12, **settings)) for prompt in PROMPTS]
-    alone = [complete(model, tiny_tokenizer(), [request], ENDS)[0] for request in requests]
-    together = complete(model, tiny_tokenizer(), requests, ENDS, batch=batch)
+    alone = [complete(Engine(model, tiny_tokenizer(), ENDS), [request])[0] for request in requests]
+    together = complete(Engine(model, tiny_tokenizer(), ENDS, EngineConfig(max_sequences=batch)), requests)
     assert [done.token_ids for done in together] == [done.token_ids for done in alone]
     assert [done.text for done in together] == [done.text for done in alone]
     for ours, theirs in zip(together, alone, strict=True):
@@ -108,13 +85,13 @@ def test_greedy_is_the_largest_logit_of_the_whole_text_each_time(model: Decoder)
                 logits_V[never] = -torch.inf
                 ids.append(int(logits_V.argmax()))
         request = Request(prompt=prompt, sampling=Sampling(max_tokens=10, temperature=0))
-        assert complete(model, tokenizer, [request], ENDS)[0].token_ids == ids[len(prompt) :]
+        assert complete(Engine(model, tokenizer, ENDS), [request])[0].token_ids == ids[len(prompt) :]
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not(model: Decoder) -> None:
     def draw(seed: int | None) -> list[int]:
         request = Request(prompt=PROMPTS[0], sampling=Sampling(max_tokens=16, temperature=1.5, seed=seed))
-        return complete(model, tiny_tokenizer(), [request], ENDS)[0].token_ids
+        return complete(Engine(model, tiny_tokenizer(), ENDS), [request])[0].token_ids
 
     assert draw(5) == draw(5) != draw(6)
     state = torch.get_rng_state()
@@ -144,7 +121,7 @@ def test_ids_that_only_pad_the_vocabulary_are_never_drawn(model: Decoder, temper
     padding = dict.fromkeys(range(tokenizer.vocab_size, tokenizer.padded_vocab_size), 100.0)
     rigged = favour(model, padding | {7: 1.0})
     sampling = Sampling(max_tokens=20, temperature=temperature, seed=0)
-    done = complete(rigged, tokenizer, [Request(prompt=[1], sampling=sampling)], ENDS)[0]
+    done = complete(Engine(rigged, tokenizer, ENDS), [Request(prompt=[1], sampling=sampling)])[0]
     assert max(done.token_ids) < tokenizer.vocab_size
 
 
@@ -173,10 +150,9 @@ def say(text: bytes, **settings: object) -> tuple[list[str], str]:
     tokenizer = tiny_tokenizer()
     ids = [*spell(tokenizer, text), tokenizer.end_of_text_id]
     sampling = Sampling(temperature=0, **settings)  # type: ignore[arg-type]
-    pieces = list(
-        stream(scripted(ids), tokenizer, [Request(prompt=[1], sampling=sampling)], [tokenizer.end_of_text_id])
-    )
-    return [piece.text for _, piece in pieces], str(pieces[-1][1].finish_reason)
+    engine = Engine(scripted(ids), tokenizer, [tokenizer.end_of_text_id])
+    pieces = list(stream(engine, Request(prompt=[1], sampling=sampling)))
+    return [piece.text for piece in pieces], str(pieces[-1].finish_reason)
 
 
 def test_a_character_over_several_tokens_comes_whole() -> None:
@@ -224,7 +200,7 @@ def test_ignore_eos_goes_on() -> None:
     for ignore, expected in ((False, "a"), (True, "a<|endoftext|>b")):
         ids = [*spell(tokenizer, b"a"), end, *spell(tokenizer, b"b")]
         sampling = Sampling(temperature=0, max_tokens=3, ignore_eos=ignore)
-        done = complete(scripted(ids), tokenizer, [Request(prompt=[1], sampling=sampling)], [end])[0]
+        done = complete(Engine(scripted(ids), tokenizer, [end]), [Request(prompt=[1], sampling=sampling)])[0]
         assert done.text == expected
         assert done.token_ids == ids[: 3 if ignore else 2]
 
@@ -232,6 +208,6 @@ def test_ignore_eos_goes_on() -> None:
 def test_generation_leaves_the_mode_and_ends_at_the_context(model: Decoder) -> None:
     limit = model.config.max_position_embeddings
     request = Request(prompt=random_ids(limit - 5), sampling=Sampling(max_tokens=99, temperature=0))
-    done = complete(model, tiny_tokenizer(), [request], ENDS)[0]
+    done = complete(Engine(model, tiny_tokenizer(), ENDS), [request])[0]
     assert len(done.token_ids) == 5 and done.finish_reason == "length"
     assert not model.training

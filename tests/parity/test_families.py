@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ownlm.model import Decoder, KeyValueCache, parameter_count
+from cached_reading import CachedTexts, in_pieces
+from ownlm.model import parameter_count
 from ownlm.model.families import FAMILIES
 from ownlm.model.formats import read_checkpoint, write_checkpoint
 from ownlm.model.load import build_decoder, read_decoder, to_checkpoint, write_decoder
@@ -142,17 +143,6 @@ def ids_of(rows: int, length: int, *, seed: int = 0) -> Tensor:
     return torch.randint(1, SIZES["vocab_size"], (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def cache_of(model: Decoder, rows: int, capacity: int, padding: list[int] | None = None) -> KeyValueCache:
-    padding_B = None if padding is None else torch.tensor(padding)
-    return KeyValueCache(model.config, batch=rows, capacity=capacity, device=model.device, padding_B=padding_B)
-
-
-@torch.inference_mode()
-def in_pieces(model: Decoder, ids: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    cache = cache_of(model, len(ids), ids.shape[1])
-    return torch.cat([model(piece, cache=cache) for piece in ids.split(sizes, dim=1)], 1)
-
-
 def close(ours: Tensor, theirs: Tensor) -> None:
     assert theirs.abs().max() > 1
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
@@ -195,7 +185,7 @@ def test_written_again_it_is_the_same_tensor_by_tensor(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", MAKER.CASES)
-def test_in_pieces_and_padded_it_says_what_it_says_at_once(name: str) -> None:
+def test_in_pieces_and_beside_others_it_says_what_it_says_at_once(name: str) -> None:
     model = read_decoder(REFERENCES / "families" / name)
     ids = ids_of(1, 30)
     with torch.inference_mode():
@@ -203,13 +193,11 @@ def test_in_pieces_and_padded_it_says_what_it_says_at_once(name: str) -> None:
     if name not in BY_LENGTH:
         torch.testing.assert_close(in_pieces(model, ids, (3, 1, 9, 1, 16)), whole, rtol=0, atol=2e-5)
     padding = [0, 5, 17]
-    cache = cache_of(model, 3, 30, padding)
-    with torch.inference_mode():
-        padded = model(ids.expand(3, -1), cache=cache)
+    together = CachedTexts(model, 3, most=30).read([ids[0, pad:].tolist() for pad in padding])
     for row, pad in enumerate(padding):
         with torch.inference_mode():
             alone = model(ids[:, pad:])[0]
-        torch.testing.assert_close(padded[row, pad:], alone, rtol=0, atol=2e-5)
+        torch.testing.assert_close(together[row], alone, rtol=0, atol=2e-5)
 
 
 # What `make test-peers` holds.
@@ -245,14 +233,14 @@ def test_logits_at_once_and_in_pieces(pair: tuple[str, Any, Path]) -> None:
 
 
 @pytest.mark.peers
-def test_left_padding(pair: tuple[str, Any, Path]) -> None:
+def test_a_batch_of_texts_of_different_lengths(pair: tuple[str, Any, Path]) -> None:
     name, peer, folder = pair
     model, padding = read_decoder(folder / "single"), [0, 7, LENGTH - 3]
     ids = ids_of(3, LENGTH, seed=1)
     mask = (torch.arange(LENGTH) >= torch.tensor(padding).unsqueeze(1)).long()
     positions = (mask.cumsum(1) - 1).clamp(min=0)
+    ours = CachedTexts(model, 3, most=LENGTH).read([ids[row, pad:].tolist() for row, pad in enumerate(padding)])
     with torch.inference_mode():
-        ours = model(ids, cache=cache_of(model, 3, LENGTH, padding))
         theirs = peer(ids, attention_mask=mask, position_ids=positions).logits
         for row, pad in enumerate(padding):
             # Here each row goes by its own length, there all by the longest.
@@ -260,7 +248,7 @@ def test_left_padding(pair: tuple[str, Any, Path]) -> None:
                 # And there a longer sequence is remembered until a short one comes.
                 peer(ids[:, :2])
             alone = peer(ids[row : row + 1, pad:]).logits[0] if name in BY_LENGTH else theirs[row, pad:]
-            close(ours[row, pad:], alone)
+            close(ours[row], alone)
 
 
 @pytest.mark.peers

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ownlm.model import Decoder, KeyValueCache, parameter_count, training_flops_per_token
+from ownlm.model import Decoder, parameter_count, training_flops_per_token
 from ownlm.model.attention import capped_attention
 from ownlm.model.experts import Experts
 from ownlm.model.mask import causal_mask, packed_mask
@@ -57,10 +57,6 @@ def test_masks_are_what_the_picture_shows() -> None:
     documents = torch.tensor([[0, 0, 0, 1, 1]])
     assert rows(packed_mask(documents)) == ["1....", "11...", "111..", "...1.", "...11"]
     assert rows(packed_mask(documents, 2)) == ["1....", "11...", ".11..", "...1.", "...11"]
-    cache = KeyValueCache(tiny_config(), batch=1, capacity=9, device=cpu, padding_B=torch.tensor([1]))
-    cache.advance(3)
-    assert rows(cache.mask(2)) == [".111.", ".1111"]
-    assert rows(cache.mask(2, 2)) == ["..11.", "...11"]
 
 
 def test_a_window_hides_what_lies_before_it() -> None:

@@ -1,8 +1,22 @@
 """The engine: prompts in, tokens out."""
 
-from ownlm.engine.generate import complete, stream
-from ownlm.engine.request import Completion, Piece, Request
+from ownlm.engine.engine import Engine, EngineConfig
+from ownlm.engine.generate import complete, completions, stream
+from ownlm.engine.request import Completion, Piece, PromptToken, Request, Ticket
 from ownlm.engine.sampling import Sampling
 from ownlm.engine.score import log_likelihoods
 
-__all__ = ["Completion", "Piece", "Request", "Sampling", "complete", "log_likelihoods", "stream"]
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineConfig",
+    "Piece",
+    "PromptToken",
+    "Request",
+    "Sampling",
+    "Ticket",
+    "complete",
+    "completions",
+    "log_likelihoods",
+    "stream",
+]

@@ -19,7 +19,7 @@ class ChatPiece:
 class ChatStream:
     """Iterate once. `cancel()` may be called at any time, also from a signal handler: the next token is the last."""
 
-    def __init__(self, pieces: Iterator[tuple[int, Piece]], *, context_dropped: int = 0) -> None:
+    def __init__(self, pieces: Iterator[Piece], *, context_dropped: int = 0) -> None:
         self._pieces = pieces
         self._cancelled = False
         self._seconds = 0.0
@@ -29,7 +29,7 @@ class ChatStream:
 
     def __iter__(self) -> Iterator[ChatPiece]:
         started = time.perf_counter()
-        for _, piece in self._pieces:
+        for piece in self._pieces:
             self.tokens += 1
             self._seconds = time.perf_counter() - started
             if piece.finish_reason is not None:

@@ -49,7 +49,10 @@ TRIAL_SECONDS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Grammar:
-    """What an answer must look like: `text` in the language of `kind`, or a "choice" of texts; none for "json_object"."""
+    """What an answer must look like: `text` in the language of `kind`, or a "choice" of texts.
+
+    A "json_object" takes no text.
+    """
 
     kind: Kind
     text: str | tuple[str, ...] = ""

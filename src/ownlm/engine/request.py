@@ -1,36 +1,89 @@
 """What is asked of the engine, and what comes back."""
 
+from collections import deque
 from dataclasses import dataclass, field
+from math import exp
+from typing import TYPE_CHECKING
 
 from ownlm.engine.sampling import Sampling
+
+if TYPE_CHECKING:
+    from ownlm.engine.grammar import Grammar
+    from ownlm.model.lora import LoraAdapter  # type: ignore[import-not-found]
+
+# The likeliest tokens at a place, as (id, natural logarithm of the probability), the likeliest first.
+Top = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Prompt ids and how to continue them."""
+    """Prompt ids and how to continue them.
+
+    `priority`: lower goes first; each level is worth PATIENCE later requests (scheduler.py). Only requests with the
+    same `cache_salt` share what is computed for a common beginning: give each user one where that must stay private.
+    """
 
     prompt: list[int]
     sampling: Sampling = field(default_factory=Sampling)
+    grammar: "Grammar | None" = None
+    adapter: "LoraAdapter | None" = None
+    priority: int = 0
+    cache_salt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptToken:
+    """How likely the model found a token of the prompt after those before it."""
+
+    token_id: int
+    logprob: float
+    top: Top
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
     """One token's worth of an answer. `text` may be empty: half a character waits for its other half.
 
-    `probability` is that of the token before temperature and cuts.
+    `logprob` is the natural logarithm of the token's probability before temperature and cuts. `choice` counts
+    the answers to one request. finish_reason: None, or as Completion's.
     """
 
     token_id: int
     text: str
-    probability: float
+    logprob: float
+    top: Top = ()
+    choice: int = 0
     finish_reason: str | None = None
+
+    @property
+    def probability(self) -> float:
+        return exp(self.logprob)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """A whole answer. finish_reason: "stop" (an end token or stop string) or "length"."""
+    """A whole answer. finish_reason: "stop" (an end token, a stop string, a finished grammar) or "length"."""
 
     text: str
     token_ids: list[int]
     log_probabilities: list[float]
+    top: list[Top]
     finish_reason: str
+
+
+class Ticket:
+    """A request that the engine has taken: what comes back gathers in `pieces`, in the order it was drawn."""
+
+    def __init__(self, id: int, request: Request) -> None:
+        self.id, self.request = id, request
+        self.pieces: deque[Piece] = deque()
+        self.going = request.sampling.n
+        # All but the first token of the prompt, once it is read; None unless sampling.prompt_logprobs asks.
+        self.prompt_tokens: list[PromptToken] | None = [] if request.sampling.prompt_logprobs else None
+        self.cached_tokens = 0  # of the prompt, found computed
+        self.drafted = self.accepted = 0  # tokens that speculation proposed, and how many were right
+        self.error: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.going == 0

@@ -13,7 +13,7 @@ ascending ids: neither who shares the batch nor speculation changes what it says
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,13 +87,17 @@ class Sampler:
         self._dry = Dry(sampling, prompt) if sampling.dry_multiplier else None
         self._mirostat = Mirostat(sampling.mirostat_tau, sampling.mirostat_eta) if sampling.mirostat else None
 
-    def draw(self, logits_V: Tensor) -> Drawn:
-        """The next token from float32 scores; those that may not come (for a grammar, say) are -inf."""
+    def draw(self, logits_V: Tensor, restrict: Callable[[Tensor], None] | None = None) -> Drawn:
+        """The next token from float32 scores. `restrict` sets those that may not come, for a grammar, to -inf."""
         total = float(logits_V.logsumexp(0))
         assert total > -math.inf or math.isnan(total), "no token is allowed"
         if not math.isfinite(total):
             raise OwnlmError("the model's scores are no finite numbers; open it with dtype float32")
-        changed_V = self._changed(logits_V)
+        allowed_V = logits_V
+        if restrict is not None:
+            allowed_V = logits_V.clone()
+            restrict(allowed_V)
+        changed_V = self._changed(allowed_V)
         token_id = int(changed_V.numpy().argmax()) if self.sampling.temperature == 0 else self._draw(changed_V)
         self._count += 1
         if self._penalties is not None:

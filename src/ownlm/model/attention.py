@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ownlm.model.cache import KeyValueCache
+from ownlm.model.cache import AttentionCache
 from ownlm.model.config import DecoderConfig
 from ownlm.model.mask import causal_mask
 from ownlm.model.merged import merged_linear
@@ -31,6 +31,7 @@ class Attention(nn.Module):
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = config.head_dim
         self.scale, self.cap = config.attention_scale, config.attn_logit_softcapping
+        self.window = config.window(layer)
         queries, keys = self.heads * self.head_dim, self.key_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, queries, bias=config.attention_bias)
         self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
@@ -49,9 +50,12 @@ class Attention(nn.Module):
         x_BTE: Tensor,
         rope: tuple[Tensor, Tensor] | None,
         mask_BxTS: Tensor | None,
-        cache: KeyValueCache | None,
+        cache: AttentionCache | None,
     ) -> Tensor:
-        """`mask_BxTS` None means plain causal, which is only right without a cache. `rope` None: no angles."""
+        """`mask_BxTS` None means plain causal. With a cache, B is 1 and the cache knows who sees whom.
+
+        `rope` None: no angles.
+        """
         batch, tokens, _ = x_BTE.shape
         q, k, v = merged_linear(x_BTE, self.q_proj, self.k_proj, self.v_proj)
         q_BTHD = self._normed(q, self.q_norm).view(batch, tokens, self.heads, self.head_dim)
@@ -62,9 +66,11 @@ class Attention(nn.Module):
             q_BHTD, k_BKTD = apply_rope(q_BHTD, *rope), apply_rope(k_BKTD, *rope)
         q_BHTD, k_BKTD = q_BHTD.to(v_BKTD.dtype), k_BKTD.to(v_BKTD.dtype)
         if cache is not None:
-            k_BKTD, v_BKTD = cache.extend(self.layer, k_BKTD, v_BKTD)
-            k_BKTD, v_BKTD = k_BKTD.to(q_BHTD.dtype), v_BKTD.to(q_BHTD.dtype)
-        if self.cap is not None:
+            k_NKD, v_NKD = k_BKTD[0].transpose(0, 1), v_BKTD[0].transpose(0, 1)
+            mixed_BHTD = cache.attend(
+                self.layer, q_BHTD[0], k_NKD, v_NKD, window=self.window, scale=self.scale, cap=self.cap
+            ).unsqueeze(0)
+        elif self.cap is not None:
             mask = causal_mask(tokens, None, x_BTE.device) if mask_BxTS is None else mask_BxTS
             mixed_BHTD = capped_attention(q_BHTD, k_BKTD, v_BKTD, mask, scale=self.scale, cap=self.cap)
         else:

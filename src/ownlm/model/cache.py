@@ -1,76 +1,30 @@
-"""Keys and values of the tokens already read, so that each new token costs one step.
+"""What a decoder asks of a cache: keys and values of tokens already read, so that each new token costs one step.
 
-    cache index   0 1 2 3 4 5 6
-    row 0         . . a b c d e     `.` padding on the left: rows of a batch end together
-    row 1         f g h i j k l
-
-`padding_B` says how many indices of a row are padding; a token's position is its index less that.
+The decoder hands over what it computed for the new tokens of a layer and gets back what attention made of them and
+of all that was read before. How the past is kept is the cache's affair: engine/cache.py has it in blocks.
 """
 
-import torch
+from typing import Protocol
+
 from torch import Tensor
 
-from ownlm.model.config import DecoderConfig
-from ownlm.model.mask import within
 
+class AttentionCache(Protocol):
+    """Tokens come as one flat row, whichever texts they are of: the cache knows, and keeps texts apart."""
 
-class KeyValueCache:
-    """Room for `capacity` tokens of `batch` sequences, in every layer."""
-
-    def __init__(
+    def attend(
         self,
-        config: DecoderConfig,
+        layer: int,
+        q_HND: Tensor,
+        k_NKD: Tensor,
+        v_NKD: Tensor,
         *,
-        batch: int,
-        capacity: int,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-        padding_B: Tensor | None = None,
-    ) -> None:
-        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity, config.head_dim)
-        self.keys_LBKSD = torch.zeros(shape, device=device, dtype=dtype)
-        self.values_LBKSD = torch.zeros(shape, device=device, dtype=dtype)
-        self.padding_B = torch.zeros(batch, dtype=torch.long, device=device) if padding_B is None else padding_B
-        self.length = 0
+        window: int | None,
+        scale: float,
+        cap: float | None,
+    ) -> Tensor:
+        """Store keys and values of `layer`; returns the mixed values [H, N, D] of every token.
 
-    @property
-    def capacity(self) -> int:
-        return self.keys_LBKSD.shape[3]
-
-    def positions(self, count: int) -> Tensor:
-        """Positions [B, count] of the next `count` tokens; padding gets 0, and no query reads it."""
-        index = torch.arange(self.length, self.length + count, device=self.padding_B.device)
-        return (index - self.padding_B.unsqueeze(1)).clamp(min=0)
-
-    def mask(self, count: int, window: int | None = None) -> Tensor:
-        """May query t see key s? [B, 1, count, length + count]: the past (its last `window` keys), and no padding."""
-        device = self.padding_B.device
-        query = torch.arange(self.length, self.length + count, device=device)
-        key = torch.arange(self.length + count, device=device)
-        causal_TS = within(key <= query.unsqueeze(1), window)
-        real_BxS = (key >= self.padding_B.unsqueeze(1)).unsqueeze(1)
-        # A padding query would see nothing, and softmax over nothing is NaN: let it see itself.
-        itself_TS = key == query.unsqueeze(1)
-        return ((causal_TS & real_BxS) | itself_TS).unsqueeze(1)
-
-    def extend(self, layer: int, keys_BKTD: Tensor, values_BKTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Store what `layer` computed for the next tokens; returns all keys and values so far."""
-        end = self.length + keys_BKTD.shape[2]
-        self.keys_LBKSD[layer, :, :, self.length : end] = keys_BKTD
-        self.values_LBKSD[layer, :, :, self.length : end] = values_BKTD
-        return self.keys_LBKSD[layer, :, :, :end], self.values_LBKSD[layer, :, :, :end]
-
-    def advance(self, count: int) -> None:
-        """Called once a forward pass, after the last layer."""
-        self.length += count
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch alone: the others have ended."""
-        self.keys_LBKSD = self.keys_LBKSD[:, rows]
-        self.values_LBKSD = self.values_LBKSD[:, rows]
-        self.padding_B = self.padding_B[rows]
-
-    def truncate(self, length: int) -> None:
-        """Forget all but the first `length` tokens: the prompt was edited behind them."""
-        assert 0 <= length <= self.length
-        self.length = length
+        `window`: how many tokens, itself among them, a token sees; None: all before it. `cap`: as capped_attention's.
+        """
+        ...

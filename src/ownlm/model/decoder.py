@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ownlm.errors import OwnlmError
 from ownlm.model.attention import Attention
-from ownlm.model.cache import KeyValueCache
+from ownlm.model.cache import AttentionCache
 from ownlm.model.config import DecoderConfig
 from ownlm.model.experts import Experts
 from ownlm.model.feed_forward import FeedForward
@@ -49,7 +49,7 @@ class Block(nn.Module):
         x_BTE: Tensor,
         rope: tuple[Tensor, Tensor] | None,
         mask_BxTS: Tensor | None,
-        cache: KeyValueCache | None,
+        cache: AttentionCache | None,
     ) -> Tensor:
         looked = self.self_attn(_through(self.input_layernorm, x_BTE), rope, mask_BxTS, cache)
         if self.parallel:
@@ -109,61 +109,53 @@ class Decoder(nn.Module):
         return self
 
     def forward(
-        self,
-        tokens_BT: Tensor,
-        positions_BT: Tensor | None = None,
-        documents_BT: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None
     ) -> Tensor:
         """Logits [B, T, V] of each next token."""
-        return self.head(self.hidden(tokens_BT, positions_BT, documents_BT, cache))
+        return self.head(self.hidden(tokens_BT, positions_BT, documents_BT))
 
     def hidden(
         self,
         tokens_BT: Tensor,
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        *,
+        cache: AttentionCache | None = None,
+        lengths_BT: Tensor | None = None,
     ) -> Tensor:
         """The last normalised hidden state [B, T, E], which the head reads.
 
-        positions_BT: place of each token in its document; by default 0, 1, 2 ... (after the cache).
+        positions_BT: place of each token in its document; by default 0, 1, 2 ...
         documents_BT: number of the packed document that each token is of; tokens see their own alone.
-        cache: keys and values of earlier tokens; extended in place. Not together with documents.
+        cache: holds earlier tokens of many texts, and takes these: one flat row, with their positions given.
+        lengths_BT: how long each token's text is, where some angles depend on it and the call does not hold all of it.
         """
-        assert cache is None or documents_BT is None, "a cache holds one document a row"
+        assert cache is None or (documents_BT is None and positions_BT is not None and len(tokens_BT) == 1)
         count = tokens_BT.shape[1]
         if positions_BT is None:
-            positions_BT = self._positions(count, tokens_BT.device, cache)
-        masks = {window: self._mask(count, window, documents_BT, cache) for window in set(self.windows)}
-        rope = None if self.rope is None else self.rope(positions_BT, documents_BT)
+            positions_BT = torch.arange(count, device=tokens_BT.device).unsqueeze(0)
+        windows = set(self.windows) if cache is None else set()
+        masks = {window: self._mask(count, window, documents_BT) for window in windows}
+        rope = None if self.rope is None else self.rope(positions_BT, documents_BT, lengths_BT)
         local_rope = None if self.local_rope is None else self.local_rope(positions_BT, documents_BT)
         x_BTE = self.model.embed_tokens(tokens_BT)
         if self.model.embed_positions is not None:
+            self._check_positions(positions_BT)
             x_BTE = x_BTE + self.model.embed_positions(positions_BT)
         if self.config.embedding_multiplier != 1:
             x_BTE = x_BTE * self.config.embedding_multiplier
         for block, window, locally in zip(self.model.layers, self.windows, self.turns_locally, strict=True):
-            x_BTE = block(x_BTE, local_rope if locally else rope, masks[window], cache)
-        if cache is not None:
-            cache.advance(count)
+            x_BTE = block(x_BTE, local_rope if locally else rope, masks.get(window), cache)
         return cast(Tensor, self.model.norm(x_BTE))
 
-    def _positions(self, count: int, device: torch.device, cache: KeyValueCache | None) -> Tensor:
-        positions_BT = torch.arange(count, device=device).unsqueeze(0) if cache is None else cache.positions(count)
-        if self.model.embed_positions is not None:
-            most = self.config.max_position_embeddings
-            # An angle goes on for ever; a table ends.
-            if (count if cache is None else cache.length + count) > most and int(positions_BT.max()) >= most:
-                raise OwnlmError(f"this model has learned {most} positions and can read no longer text; shorten it")
-        return positions_BT
+    def _check_positions(self, positions_BT: Tensor) -> None:
+        """An angle goes on for ever; a table ends."""
+        most = self.config.max_position_embeddings
+        if positions_BT.shape[1] > most and int(positions_BT.max()) >= most:
+            raise OwnlmError(f"this model has learned {most} positions and can read no longer text; shorten it")
 
-    def _mask(
-        self, count: int, window: int | None, documents_BT: Tensor | None, cache: KeyValueCache | None
-    ) -> Tensor | None:
+    def _mask(self, count: int, window: int | None, documents_BT: Tensor | None) -> Tensor | None:
         """None where plain causal attention is right."""
-        if cache is not None:
-            return cache.mask(count, window)
         if documents_BT is not None:
             return packed_mask(documents_BT, window)
         return None if window is None or count <= window else causal_mask(count, window, self.device)

@@ -87,7 +87,7 @@ class Rope(nn.Module):
     """The angles of a model's positions. `local`: those of sliding layers, where these have their own.
 
     Two scalings, dynamic and longrope, depend on how long the text is. Each row of a batch, and each packed
-    document, goes by its own length: the largest position that the call holds of it.
+    document, goes by its own length: the largest position that the call holds of it, unless lengths are given.
     With a cache the keys of earlier calls keep the angles they got then (transformers' rule too): a
     sequence that crosses that length while it grows differs from one that is read at once.
     """
@@ -117,14 +117,17 @@ class Rope(nn.Module):
             factors = torch.tensor(self.scaling.long_factor, dtype=torch.float64, device="cpu")
             self.long_frequencies = (plain / factors).float().to(device)
 
-    def forward(self, positions_BT: Tensor, documents_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, positions_BT: Tensor, documents_BT: Tensor | None = None, lengths_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Cosine and sine for every position, each [B, 1, T, rotary_dim], ready for any number of heads.
 
         Angles are taken in float32 whatever the model computes in: bfloat16 cannot tell 256 from 257.
         """
         frequencies = self.frequencies
         if self.scaling is not None and self.scaling.rope_type in ("dynamic", "longrope"):
-            frequencies = self._by_length(_lengths(positions_BT, documents_BT).unsqueeze(-1))
+            lengths = _lengths(positions_BT, documents_BT) if lengths_BT is None else lengths_BT
+            frequencies = self._by_length(lengths.unsqueeze(-1))
         half_BTd = positions_BT.unsqueeze(-1).to(frequencies.dtype) * frequencies
         angle_BxTD = torch.cat((half_BTd, half_BTd), dim=-1).unsqueeze(1)
         cos, sin = angle_BxTD.cos(), angle_BxTD.sin()

@@ -6,6 +6,7 @@ model.chat([{"role": "user", "content": "What does len do?"}]).text
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ownlm.artefact import write_artefact
-from ownlm.engine import Completion, Request, Sampling, complete, log_likelihoods, stream
+from ownlm.engine import Completion, Engine, Request, Sampling, complete, log_likelihoods, stream
 from ownlm.engine.chat_stream import ChatStream
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
@@ -50,6 +51,11 @@ class Model:
         self.decoder, self.files, self.name = decoder, files, name
         self.tokenizer, self.template, self.end_ids = files.tokenizer, files.template, files.end_ids
 
+    @cached_property
+    def engine(self) -> Engine:
+        """What answers every request; a beginning that two of them share is computed once."""
+        return Engine(self.decoder, self.tokenizer, self.end_ids)
+
     def generate(self, prompt: str, **sampling: Any) -> Answer:
         """Continue `prompt`. Keywords are those of engine.Sampling: max_tokens, temperature, top_k, seed ..."""
         return self.complete([self.tokenizer.prompt_ids(prompt)], **sampling)[0]
@@ -57,9 +63,7 @@ class Model:
     def stream(self, prompt: str, **sampling: Any) -> Iterator[str]:
         """The same, piece by piece; no piece ends inside a character."""
         request = Request(prompt=self.tokenizer.prompt_ids(prompt), sampling=make_sampling(sampling))
-        for _, piece in stream(self.decoder, self.tokenizer, [request], self.end_ids):
-            if piece.text:
-                yield piece.text
+        return (piece.text for piece in stream(self.engine, request) if piece.text)
 
     def chat(self, messages: Sequence[Message], **sampling: Any) -> Answer:
         """The assistant's next turn. OwnlmError when the model was never tuned to chat."""
@@ -69,14 +73,14 @@ class Model:
         """The same as it is written. Messages that the context cannot hold are dropped, oldest first."""
         settings = make_sampling(sampling)
         prompt, dropped = self._fitting_prompt(list(messages), settings.max_tokens)
-        pieces = stream(self.decoder, self.tokenizer, [Request(prompt=prompt, sampling=settings)], self.end_ids)
+        pieces = stream(self.engine, Request(prompt=prompt, sampling=settings))
         return ChatStream(pieces, context_dropped=dropped)
 
     def complete(self, prompts: Sequence[list[int]], **sampling: Any) -> list[Answer]:
         """Answers to many prompts of ids, side by side."""
         settings = make_sampling(sampling)
         requests = [Request(prompt=prompt, sampling=settings) for prompt in prompts]
-        completions = complete(self.decoder, self.tokenizer, requests, self.end_ids)
+        completions = complete(self.engine, requests)
         return [_answer(prompt, done) for prompt, done in zip(prompts, completions, strict=True)]
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
