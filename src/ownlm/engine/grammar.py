@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ownlm.engine import grammar_check
@@ -49,10 +48,7 @@ TRIAL_SECONDS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Grammar:
-    """What an answer must look like: `text` in the language of `kind`, or a "choice" of texts.
-
-    A "json_object" takes no text.
-    """
+    """What an answer must look like: `text` in the language of `kind`; texts for a "choice", none for "json_object"."""
 
     kind: Kind
     text: str | tuple[str, ...] = ""
@@ -171,7 +167,7 @@ class Matcher:
         self._bias_V8 = np.zeros((4 * text_bits.size, 8), dtype=np.float32)
 
     def mask(self, logits_V: Tensor) -> None:
-        """Set to -inf what may not come next; the ends stay only where the text is whole."""
+        """Set to -inf what may not come next, on the CPU; the ends stay only where the text is whole."""
         from llguidance.numpy import fill_next_token_bitmask
 
         fill_next_token_bitmask(self._matcher, self._allowed_bits)
@@ -181,10 +177,11 @@ class Matcher:
             self._allowed_bits &= self._first_bits
         # A table's rows, added: masked_fill_ takes ten times as long where the allowed are scattered.
         np.take(_bias_of_byte(), self._allowed_bits[0].view(np.uint8), axis=0, mode="clip", out=self._bias_V8)
-        shared = min(self._bias_V8.size, len(logits_V))
-        logits_V[:shared].add_(torch.from_numpy(self._bias_V8).view(-1)[:shared])
-        logits_V[shared:].fill_(-torch.inf)
-        if bool(logits_V.max() == -torch.inf):
+        scores_V, bias_V = logits_V.numpy(), self._bias_V8.reshape(-1)
+        shared = min(len(bias_V), len(scores_V))
+        scores_V[:shared] += bias_V[:shared]
+        scores_V[shared:] = -np.inf
+        if scores_V.max() == -np.inf:
             raise OwnlmError(
                 "the answer cannot go on: none of the model's tokens spells what the grammar asks for next; "
                 "loosen the grammar or what forbids tokens"
