@@ -16,7 +16,7 @@ from ownlm.artefact.gguf_header import GgufFile, GgufTensor
 from ownlm.errors import DamagedError
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
 from ownlm.model.formats.gguf_architectures import Architecture, Rule
-from ownlm.model.formats.gguf_config import heads_of, read_architecture, read_fields, read_special_ids
+from ownlm.model.formats.gguf_config import HEAD, heads_of, read_architecture, read_fields, read_special_ids
 from ownlm.model.formats.gguf_layouts import Heads, Layout, shape_in_hf, to_hf
 from ownlm.model.formats.gguf_quants import dequantize
 from ownlm.model.formats.gguf_rope import ROPE_TENSORS
@@ -32,7 +32,7 @@ def gguf_checkpoint(file: GgufFile) -> Checkpoint:
     layers = file.metadata[f"{architecture.name}.block_count"]
     tensors: dict[str, StoredTensor] = {}
     for tensor in file.tensors.values():
-        if tensor.name in ROPE_TENSORS:
+        if tensor.name in ROPE_TENSORS or (tensor.name == HEAD and fields["tie_word_embeddings"]):
             continue
         rule, layer = _rule_for(tensor.name, rules, architecture, layers, str(file.path))
         if rule.layout is Layout.EXPERTS and tensor.shape[0] != fields["num_experts"]:
