@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import foreign_tokenizers
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.checkpoint import Checkpoint
@@ -154,7 +155,7 @@ def test_of_a_long_text_the_beginning_is_read(
 def small_model(folder: Path, kind: str, **changes: Any) -> Path:
     """A random model of a family with a tokenizer of ours, in a folder."""
     tokenizer = tiny_tokenizer()
-    fields = tiny_fields(kind, vocab_size=tokenizer.padded_vocab_size, **changes)
+    fields = tiny_fields(kind, **{"vocab_size": tokenizer.padded_vocab_size, **changes})
     torch.manual_seed(3)
     decoder = Decoder(family_of(fields).read_config(fields))
     with torch.no_grad():
@@ -164,6 +165,23 @@ def small_model(folder: Path, kind: str, **changes: Any) -> Path:
     write_decoder(folder, decoder, eos_ids=[tokenizer.end_of_text_id], pad_id=tokenizer.pad_id)
     tokenizer.save(folder)
     return folder
+
+
+def test_a_tokenizer_that_knows_more_than_the_model(tmp_path: Path) -> None:
+    """Added tokens beyond the embedding's rows are left out; ordinary ones are another model's."""
+    pipeline = foreign_tokenizers.byte_level()
+    rows = pipeline.get_vocab_size()
+    pipeline.add_special_tokens(["<image>"])
+    source = small_model(tmp_path / "source", "gemma3_text", vocab_size=rows)
+    foreign_tokenizers.write_folder(source, pipeline, tokenizer_config={"eos_token": "</s>", "bos_token": "<s>"})
+    model = load(source)
+    assert max(model.tokenizer.encode("<image>", parse_special=True)) < rows
+    assert model.generate("<image>", max_tokens=3).text is not None
+    assert convert(source, tmp_path / "mine.gguf").lossless
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "vocab_size": rows - 64}))
+    with pytest.raises(OwnlmError, match=r"source: .* rows for 537 tokens.* belongs to it"):
+        load(source)
 
 
 @pytest.mark.parametrize("kind", ["olmo2", "gpt_neox"])

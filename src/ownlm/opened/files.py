@@ -14,7 +14,7 @@ from ownlm.errors import OwnlmError
 from ownlm.model.checkpoint import Checkpoint
 from ownlm.model.formats.gguf_checkpoint import gguf_checkpoint
 from ownlm.model.formats.huggingface import read_checkpoint
-from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, tokenizer_from_gguf
+from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, cut_to_rows, tokenizer_from_gguf
 
 Template = ChatTemplate | ModelTemplate
 
@@ -48,20 +48,14 @@ class ModelFiles:
 
 def read_files(place: Path) -> ModelFiles:
     """What locate() found, opened. An artefact of ours is checked against its card first."""
-    files = _of_file(place) if place.is_file() else _of_folder(place)
-    rows = files.checkpoint.fields.get("vocab_size")
-    if isinstance(rows, int) and files.tokenizer.vocab_size > rows:
-        raise OwnlmError(
-            f"{place} is a model of {rows:,} tokens with a tokenizer of {files.tokenizer.vocab_size:,}; "
-            "copy the tokenizer that belongs to it"
-        )
-    return files
+    return _of_file(place) if place.is_file() else _of_folder(place)
 
 
 def _of_folder(folder: Path) -> ModelFiles:
     if (folder / CARD_NAME).is_file():
         verify_artefact(folder)
-    checkpoint, tokenizer = read_checkpoint(folder), Tokenizer.load(folder)
+    checkpoint = read_checkpoint(folder)
+    tokenizer = _fitting(Tokenizer.load(folder), checkpoint, folder)
     readme = folder / "README.md"
     found = _LICENCE.search(readme.read_text(encoding="utf-8", errors="replace")) if readme.is_file() else None
     return ModelFiles(
@@ -74,9 +68,18 @@ def _of_folder(folder: Path) -> ModelFiles:
     )
 
 
+def _fitting(tokenizer: Tokenizer, checkpoint: Checkpoint, place: Path) -> Tokenizer:
+    rows = checkpoint.fields.get("vocab_size")
+    try:
+        return cut_to_rows(tokenizer, rows) if isinstance(rows, int) else tokenizer
+    except OwnlmError as error:
+        raise OwnlmError(f"{place}: {error}") from None
+
+
 def _of_file(path: Path) -> ModelFiles:
     file = read_gguf(path)
-    checkpoint, tokenizer = gguf_checkpoint(file), tokenizer_from_gguf(file.metadata)
+    checkpoint = gguf_checkpoint(file)
+    tokenizer = _fitting(tokenizer_from_gguf(file.metadata), checkpoint, path)
     licence = file.metadata.get("general.license")
     return ModelFiles(
         place=path,
