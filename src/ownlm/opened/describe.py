@@ -12,7 +12,8 @@ from ownlm.artefact.card import CARD_NAME
 from ownlm.model import parameters_by_part
 from ownlm.model.config import DecoderConfig
 from ownlm.model.families import family_of
-from ownlm.opened.files import ModelFiles
+from ownlm.opened.files import ModelFiles, Template
+from ownlm.tokenizer import ModelTemplate
 
 _SHAPE = (
     "num_hidden_layers",
@@ -48,7 +49,7 @@ def describe(files: ModelFiles) -> dict[str, Any]:
             "begins_with": [_spelt(files, id) for id in tokenizer.prefix_ids],
             "ends_with": [_spelt(files, id) for id in tokenizer.end_ids],
         },
-        "template_characters": len(files.template.jinja) if files.template else None,
+        "template_characters": _characters(files.template) if files.template else None,
         "licence": files.licence,
         "card": _card(files.place),
     }
@@ -68,6 +69,11 @@ def _shape(config: DecoderConfig) -> dict[str, Any]:
     if config.rope_scaling is not None:
         shape["rope_scaling"] = config.rope_scaling.rope_type
     return shape | {"tie_word_embeddings": config.tie_word_embeddings}
+
+
+def _characters(template: Template) -> int:
+    texts = template.templates.values() if isinstance(template, ModelTemplate) else [template.jinja]
+    return sum(map(len, texts))
 
 
 def _spelt(files: ModelFiles, id: int) -> str:

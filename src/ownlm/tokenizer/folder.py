@@ -61,9 +61,9 @@ def tokenizer_files(tokenizer: "Tokenizer", *, chat: bool, model_max_length: int
     files = {TOKENIZER_FILE: tokenizer.to_json(), TOKENIZER_CONFIG: json.dumps(config, indent=2) + "\n"}
     if chat and template:
         files[CHAT_TEMPLATE_FILE] = template
-        for name, text in settings.templates.items():
-            if name != DEFAULT_TEMPLATE and name.replace("_", "").isalnum():
-                files[f"additional_chat_templates/{name}.jinja"] = text
+    for name, text in settings.templates.items() if chat else ():
+        if name != DEFAULT_TEMPLATE and name.replace("_", "").isalnum():
+            files[f"additional_chat_templates/{name}.jinja"] = text
     return files
 
 
