@@ -118,9 +118,8 @@ def test_the_tokenizer_goes_along(tmp_path: Path) -> None:
     assert metadata["tokenizer.ggml.eos_token_id"] == 2 and metadata["tokenizer.ggml.add_bos_token"] is False
 
 
-def test_ids_that_the_config_leaves_out_are_the_generations(tmp_path: Path) -> None:
-    bare = tiny_checkpoint("llama", bos_token_id=None, eos_token_id=None)
-    checkpoint = Checkpoint(fields=bare.fields, tensors=bare.tensors, generation={"eos_token_id": [7, 8]})
+def test_ids_that_the_tokenizer_leaves_out_are_the_models(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("llama", bos_token_id=None, eos_token_id=[7, 8])
     write_gguf(tmp_path / "x.gguf", checkpoint, quantization="F32")
     metadata = read_gguf(tmp_path / "x.gguf").metadata
     assert metadata["tokenizer.ggml.eos_token_id"] == 7 and "tokenizer.ggml.bos_token_id" not in metadata

@@ -44,7 +44,7 @@ def with_ends(checkpoint: Checkpoint, *, bos_id: int | None, eos_ids: Sequence[i
     """The checkpoint with its special ids: config.json names the first that ends, generation_config.json all."""
     ends = {"bos_token_id": bos_id, "eos_token_id": list(eos_ids), "pad_token_id": pad_id}
     fields = {**checkpoint.fields, **ends, "eos_token_id": eos_ids[0] if eos_ids else None}
-    return replace(checkpoint, fields=fields, generation=ends)
+    return replace(checkpoint, fields=fields, generation={**checkpoint.generation, **ends})
 
 
 def build_decoder(

@@ -1,5 +1,6 @@
 """A model's files in either format, from a checkpoint and what belongs to it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ownlm.model.checkpoint import Checkpoint
@@ -7,12 +8,14 @@ from ownlm.model.formats.gguf_write import write_gguf
 from ownlm.model.formats.huggingface import write_checkpoint
 from ownlm.model.load import with_ends
 from ownlm.opened.files import ModelFiles
+from ownlm.opened.suggested import generation_fields
 from ownlm.tokenizer import gguf_metadata
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> None:
-    """A Hugging Face folder. `checkpoint` gives fields and tensors; `files` tokenizer, template and ends."""
+    """A Hugging Face folder. `checkpoint` gives fields and tensors; `files` tokenizer, template, ends, sampling."""
     tokenizer = files.tokenizer
+    checkpoint = replace(checkpoint, generation=generation_fields(files.suggested_sampling))
     ended = with_ends(checkpoint, bos_id=tokenizer.bos_id, eos_ids=files.end_ids, pad_id=tokenizer.pad_id)
     write_checkpoint(folder, ended)
     longest = checkpoint.fields.get("max_position_embeddings")

@@ -1,6 +1,6 @@
 """A GGUF file's metadata as config.json's fields.
 
-In:  GgufFile. Out: the fields of its model_type, complete, and those of generation_config.json.
+In:  GgufFile. Out: the fields of its model_type, complete.
 
 What an architecture adds to its table stands here in one function each.
 """
@@ -59,7 +59,7 @@ def read_fields(file: GgufFile) -> dict[str, Any]:
         **{field: keys.number(key) for field, key in architecture.numbers.items()},
         "tie_word_embeddings": is_tied(file, architecture),
         **architecture.fixed,
-        **read_special_ids(file.metadata),
+        **_read_special_ids(file.metadata),
         "torch_dtype": "float32",
         "dtype": "float32",
     }
@@ -89,8 +89,7 @@ def _layers_field(architecture: Architecture) -> str:
     return next(field for field, key in architecture.counts.items() if key == "block_count")
 
 
-def read_special_ids(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """bos, eos and pad, as config.json and generation_config.json both name them."""
+def _read_special_ids(metadata: Mapping[str, Any]) -> dict[str, Any]:
     names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
     found = {field: metadata.get(f"tokenizer.ggml.{name}_token_id") for field, name in names.items()}
     return {field: value if type(value) is int else None for field, value in found.items()}

@@ -70,17 +70,13 @@ def write_gguf(
         "general.file_type": FILE_TYPES[quantization],
         "general.quantization_version": _QUANTIZATION_VERSION,
         **keys,
-        **vocabulary_keys({**checkpoint.generation, **_set(fields)}, tokenizer_metadata or {}),
+        **vocabulary_keys(fields, tokenizer_metadata or {}),
     }
     entries = [_Table(name=table, numbers=np.array(numbers, np.float32)) for table, numbers in tables.items()]
     planned = [
         _Matrix.plan(place, heads_of(fields), quantization) for place in places_in_gguf(checkpoint, architecture)
     ]
     _write(path, architecture.name, metadata, [*entries, *planned])
-
-
-def _set(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
