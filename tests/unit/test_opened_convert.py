@@ -19,6 +19,7 @@ from ownlm.model.families import family_of
 from ownlm.model.load import write_decoder
 from ownlm.opened import convert, describe, load, read_files, tensor_rows
 from ownlm.opened.convert import SAMPLE
+from ownlm.tokenizer import train_tokenizer
 from tiny_checkpoints import tiny_fields
 from tiny_models import tiny_tokenizer
 
@@ -124,6 +125,63 @@ def test_what_show_says(workshop: Path, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in tensor_rows(files)}
     assert rows["model.embed_tokens.weight"]["stored_as"] == "Q8_0"
     assert len(rows) == sum(shown["stored_as"].values())
+
+
+def test_learned_positions_have_no_angle(tmp_path: Path) -> None:
+    assert "rope_theta" not in describe(read_files(small_model(tmp_path / "gpt2", "gpt2")))["shape"]
+    assert "rope_theta" in describe(read_files(small_model(tmp_path / "llama", "llama")))["shape"]
+
+
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        ("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n", "apache-2.0"),
+        ("---\r\nlicence: 'MIT'\r\n---\r\n", "MIT"),
+        ("# A model\nlicense: see-below\n", None),
+        ("---\nlanguage: en\n---\n\nlicense: of another\n", None),
+        ("words\n---\nlicense: mit\n---\n", None),
+        ("---\nlicense: mit\n", None),
+    ],
+)
+def test_the_licence_is_what_the_model_card_begins_with(
+    workshop: Path, tmp_path: Path, readme: str, licence: str | None
+) -> None:
+    shutil.copytree(workshop / "chat", tmp_path / "model", ignore=shutil.ignore_patterns("card.json"))
+    (tmp_path / "model" / "README.md").write_text(readme, newline="")
+    assert read_files(tmp_path / "model").licence == licence
+
+
+@pytest.mark.parametrize("kind", ["bpe", "character"])
+def test_our_tokenizers_chat_alike_from_gguf(tmp_path: Path, kind: str) -> None:
+    """There it is one of another's kind; ids, what a chat becomes and what ends it are the same."""
+    tokenizer = train_tokenizer([SAMPLE], kind=kind, vocab_size=340)
+    fields = tiny_fields("qwen3", vocab_size=tokenizer.padded_vocab_size)
+    source = tmp_path / "source"
+    source.mkdir()
+    decoder = Decoder(family_of(fields).read_config(fields))
+    ends = [tokenizer.im_end_id, tokenizer.end_of_text_id]
+    write_decoder(source, decoder, eos_ids=ends, pad_id=tokenizer.pad_id)
+    tokenizer.save(source, chat=True)
+    convert(source, tmp_path / "mine.gguf")
+    convert(tmp_path / "mine.gguf", tmp_path / "back")
+    before = read_files(source)
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "What is <|im_end|> or <think>?\n\n你好"},
+        {"role": "assistant", "content": "An end."},
+        {"role": "user", "content": "Thanks"},
+    ]
+    for place in (tmp_path / "mine.gguf", tmp_path / "back"):
+        after = read_files(place)
+        assert set(after.end_ids) == set(before.end_ids) == set(ends) and after.end_ids[0] == ends[0]
+        assert after.template and before.template
+        for prompt in (True, False):
+            rendered = after.template.render(messages, add_generation_prompt=prompt)
+            assert rendered.ids == before.template.render(messages, add_generation_prompt=prompt).ids
+        for text in (SAMPLE, "naïve  \n\t <|endoftext|> 👩‍👩‍👧"):
+            assert after.tokenizer.prompt_ids(text) == before.tokenizer.prompt_ids(text)
+            assert after.tokenizer.decode(after.tokenizer.encode(text)) == text
+        assert after.tokenizer.pad_id == before.tokenizer.pad_id
 
 
 def test_perplexity_is_measured_on_the_text_that_is_given(workshop: Path, tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def tensor_rows(files: ModelFiles) -> list[dict[str, Any]]:
 def _shape(config: DecoderConfig) -> dict[str, Any]:
     shape = {name: getattr(config, name) for name in _SHAPE}
     shape |= {name: value for name in _WHERE_SET if (value := getattr(config, name))}
+    if config.learned_positions:
+        del shape["rope_theta"]
     if config.rope_scaling is not None:
         shape["rope_scaling"] = config.rope_scaling.rope_type
     return shape | {"tie_word_embeddings": config.tie_word_embeddings}
