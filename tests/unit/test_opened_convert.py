@@ -19,7 +19,7 @@ from ownlm.model.families import family_of
 from ownlm.model.load import write_decoder
 from ownlm.opened import convert, describe, load, read_files, tensor_rows
 from ownlm.opened.convert import SAMPLE
-from ownlm.tokenizer import train_tokenizer
+from ownlm.tokenizer import ModelTemplate, train_tokenizer
 from tiny_checkpoints import tiny_fields
 from tiny_models import tiny_tokenizer
 
@@ -182,6 +182,18 @@ def test_our_tokenizers_chat_alike_from_gguf(tmp_path: Path, kind: str) -> None:
             assert after.tokenizer.prompt_ids(text) == before.tokenizer.prompt_ids(text)
             assert after.tokenizer.decode(after.tokenizer.encode(text)) == text
         assert after.tokenizer.pad_id == before.tokenizer.pad_id
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/rag.jinja"])
+def test_a_template_of_the_users_goes_with_our_tokenizer(tmp_path: Path, name: str) -> None:
+    source = small_model(tmp_path / "source", "qwen3")
+    (source / name).parent.mkdir(exist_ok=True)
+    (source / name).write_text("{{ messages[0].content }}")
+    for target in ("folder", "mine.gguf"):
+        convert(source, tmp_path / target)
+        template, before = (read_files(place).template for place in (tmp_path / target, source))
+        assert isinstance(template, ModelTemplate) and isinstance(before, ModelTemplate)
+        assert template.templates == before.templates and len(template.templates) == 1
 
 
 def test_perplexity_is_measured_on_the_text_that_is_given(workshop: Path, tmp_path: Path) -> None:

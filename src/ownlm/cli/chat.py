@@ -49,16 +49,15 @@ def chat(
     max_tokens
         Tokens of an answer at most.
     temperature
-        0 always takes the likeliest token; higher is bolder. Left out, this and the next four are what the model's
-        makers suggest; of what they leave open, temperature is 0.3 and min_p 0.05, and the rest is off.
+        0 always takes the likeliest token; higher is bolder. Left out: what the model's makers suggest, else 0.3.
     top_k
-        Choose among the k likeliest tokens; 0: among all.
+        Choose among the k likeliest tokens; 0: among all. Left out: as suggested, else 0.
     top_p
-        Choose among the likeliest tokens that together have this probability.
+        Choose among the likeliest tokens that together have this probability. Left out: as suggested, else 1.
     min_p
-        Leave out what is less likely than this share of the likeliest.
+        Leave out what is less likely than this share of the likeliest. Left out: as suggested, else 0.05.
     repetition_penalty
-        Above 1 makes tokens that were there less likely.
+        Above 1 makes tokens that were there less likely. Left out: as suggested, else 1.
     seed
         The same seed gives the same answer.
     json

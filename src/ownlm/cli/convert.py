@@ -34,8 +34,7 @@ def convert(
         f32, f16 or bf16; for .gguf also q8_0 (a quarter of f32, hardly a loss), q5_1, q5_0, q4_1, q4_0 (an eighth).
         Left out: what loses nothing, which for a 4-bit file means f32, five times its size.
     text
-        A text of the kind that the model is for: how well it is predicted before and after is measured on its
-        beginning (512 tokens).
+        A text of the kind that the model is for: bits per byte before and after are measured on its first 512 tokens.
     force
         Move what is there aside, to NAME.old.
     json

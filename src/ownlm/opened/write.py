@@ -9,7 +9,7 @@ from ownlm.model.formats.huggingface import write_checkpoint
 from ownlm.model.load import with_ends
 from ownlm.opened.files import ModelFiles
 from ownlm.opened.suggested import generation_fields
-from ownlm.tokenizer import gguf_metadata
+from ownlm.tokenizer import ModelTemplate, gguf_metadata
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> None:
@@ -19,7 +19,8 @@ def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> Non
     ended = with_ends(checkpoint, bos_id=tokenizer.bos_id, eos_ids=files.end_ids, pad_id=tokenizer.pad_id)
     write_checkpoint(folder, ended)
     longest = checkpoint.fields.get("max_position_embeddings")
-    tokenizer.save(folder, chat=files.template is not None, model_max_length=longest)
+    templates = files.template.templates if isinstance(files.template, ModelTemplate) else None
+    tokenizer.save(folder, chat=files.template is not None, model_max_length=longest, templates=templates)
 
 
 def write_file(path: Path, checkpoint: Checkpoint, files: ModelFiles, *, quantization: str) -> None:
