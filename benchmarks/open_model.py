@@ -1,8 +1,9 @@
-"""Opening a GGUF file: seconds and memory from a fresh process to float32 weights, against transformers and llama.cpp.
+"""Opening a GGUF file: seconds and memory from a fresh process to the first token, against transformers and llama.cpp.
 
-Each opening is a process of its own, in turn. llama.cpp keeps the blocks as they are and maps them, so it is the floor
-and no like. The file is `--file`, such as SmolLM2-135M-Instruct.Q4_1.gguf; without one a model of SmolLM2's shape with
-random weights is written first.
+Each opening is a process of its own, in turn: libraries, tokenizer, weights, one token after a short text. Ours and
+transformers' weights become float32; llama.cpp keeps the blocks as they are and maps them, so it is the floor and no
+like. Two rows say what a part of ours takes. The file is `--file`, such as SmolLM2-135M-Instruct.Q4_1.gguf; without one
+a model of SmolLM2's shape with random weights is written first.
 """
 
 import json
@@ -19,9 +20,18 @@ import torch
 from _common import Target, finish, parser, set_threads, spread, table
 
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
+from ownlm.model.families import family_of
 from ownlm.model.formats.gguf_write import write_gguf
+from ownlm.tokenizer.reference import byte_characters
 
+PROMPT = "The capital of France is"
 OURS = """
+import torch, ownlm
+torch.set_num_threads(threads)
+model = ownlm.load(file, device="cpu")
+model.generate(prompt, max_tokens=1, temperature=0, ignore_eos=True)
+"""
+WEIGHTS = """
 import torch
 from pathlib import Path
 from ownlm.artefact.gguf_header import read_gguf
@@ -38,22 +48,31 @@ read_gguf(Path(file))
 TRANSFORMERS = """
 import os, torch
 os.environ["TQDM_DISABLE"] = "1"
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 torch.set_num_threads(threads)
 folder, name = os.path.split(file)
+tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
 model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=1, do_sample=False)
 """
 LLAMA_CPP = """
 from llama_cpp import Llama
 model = Llama(file, verbose=False, n_threads=threads, n_ctx=256)
+model(prompt, max_tokens=1, temperature=0)
 """
-WAYS = {"ours": OURS, "ours, header alone": HEADER, "transformers": TRANSFORMERS, "llama.cpp": LLAMA_CPP}
+WAYS = {
+    "ours": OURS,
+    "ours, weights alone": WEIGHTS,
+    "ours, header alone": HEADER,
+    "transformers": TRANSFORMERS,
+    "llama.cpp": LLAMA_CPP,
+}
 NEEDS = {"transformers": "transformers", "llama.cpp": "llama_cpp"}
 # What each process does around its opening. The peak that getrusage knows begins with the parent's.
 FRAME = """
 import json, resource, sys, time
 from pathlib import Path as _Path
-file, threads = sys.argv[1], int(sys.argv[2])
+file, threads, prompt = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 {opening}
 ended = time.time()
 status = _Path("/proc/self/status")
@@ -105,8 +124,8 @@ def measure(
 
 
 def opened(code: str, file: Path, threads: int) -> tuple[float, float]:
-    """Seconds from before the process began until the file is open, and its peak memory in GB."""
-    command = [sys.executable, "-c", FRAME.format(opening=code), str(file), str(threads)]
+    """Seconds from before the process began until it is done, and its peak memory in GB."""
+    command = [sys.executable, "-c", FRAME.format(opening=code), str(file), str(threads), PROMPT]
     began = time.time()
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     ended, peak = json.loads(run.stdout.splitlines()[-1])
@@ -135,9 +154,11 @@ def random_file(path: Path, *, small: bool) -> Path:
         shapes |= {f"{stem}.mlp.{name}_proj.weight": (inner, width) for name in ("gate", "up")}
         shapes[f"{stem}.mlp.down_proj.weight"] = (width, inner)
         shapes |= {f"{stem}.{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
+    family = family_of(fields)
+    fields = family.write_config(family.read_config(fields))
     tensors = {name: _random(shape) for name, shape in shapes.items()}
-    tokens = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": [f"token {number}" for number in range(rows)]}
-    tokens["tokenizer.ggml.merges"] = ["t o"]
+    names = [*byte_characters(), *(f"token {number}" for number in range(256, rows))]
+    tokens = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": names, "tokenizer.ggml.merges": []}
     write_gguf(path, Checkpoint(fields=fields, tensors=tensors), quantization="Q4_1", tokenizer_metadata=tokens)
     return path
 

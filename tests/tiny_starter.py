@@ -36,8 +36,7 @@ def tiny(**changes: Any) -> Starter:
         "licence": "Apache-2.0",
         "source": "https://example.org/tiny",
         "tries": ("Are you there?",),
-        "temperature": 0.0,
-        "repetition_penalty": 1.1,
+        "sampling": {"temperature": 0.0, "repetition_penalty": 1.1},
     }
     return Starter(**(fields | changes))
 

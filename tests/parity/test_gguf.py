@@ -10,6 +10,7 @@ import torch
 from ownlm.artefact.gguf_header import read_gguf
 from ownlm.model.formats.gguf_checkpoint import gguf_checkpoint
 from ownlm.model.formats.gguf_write import write_gguf
+from ownlm.model.load import build_decoder
 from tiny_checkpoints import checkpoint_of, tiny_fields
 
 pytestmark = pytest.mark.peers
@@ -121,3 +122,8 @@ def test_real_files_read_as_they_do_there(name: str) -> None:
     peer = peer_of(path)
     assert_same_fields(ours.fields, peer.config)
     assert_same_weights(ours.tensors, by_file_names(peer))
+    ids = torch.tensor([[2, *range(500, 2000, 100)]])
+    with torch.inference_mode():
+        theirs_BTV = peer(ids).logits
+        del peer
+        torch.testing.assert_close(build_decoder(ours)(ids), theirs_BTV, rtol=0, atol=1e-3)

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,18 +60,19 @@ def test_nothing_fetched_nothing_shown() -> None:
     assert screen.getvalue() == ""
 
 
-def test_a_starter_is_talked_to_as_suits_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ownlm.cli import chat
+def test_a_model_is_talked_to_as_suits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user says goes before what the model suggests, and that before what suits most."""
+    from ownlm.cli import chat, chat_loop
     from ownlm.cli.chat_session import ChatOptions
 
-    monkeypatch.chdir(tmp_path)
     asked: list[ChatOptions] = []
-    monkeypatch.setattr(chat, "open_chat", lambda model, options: asked.append(options))
-    for model, given in (("smollm2", {}), ("smollm2", {"temperature": 0.7}), ("runs/quickstart", {})):
-        chat.chat(model, **given)
+    monkeypatch.setattr(chat_loop, "run_chat", lambda model, options, **_: asked.append(options))
+    suggested = {"temperature": 0.0, "repetition_penalty": 1.1, "top_k": 20}
+    monkeypatch.setattr(open_model, "open_model", lambda name: SimpleNamespace(suggested_sampling=suggested))
+    chat.chat("smollm2")
+    chat.chat("smollm2", temperature=0.7, top_k=0)
+    suggested = {}
+    chat.chat("smollm2")
     assert [options.temperature for options in asked] == [0.0, 0.7, ChatOptions.temperature]
     assert [options.repetition_penalty for options in asked] == [1.1, 1.1, 1.0]
-    # A folder of that name goes before the starter.
-    (tmp_path / "smollm2").mkdir()
-    chat.chat("smollm2")
-    assert asked[-1].temperature == ChatOptions.temperature
+    assert [options.top_k for options in asked] == [20, 0, 0] and asked[0].min_p == ChatOptions.min_p

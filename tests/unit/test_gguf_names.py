@@ -197,10 +197,8 @@ def test_a_small_file(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path, {"tokenizer.ggml.eos_token_id": (U32, 5)}, ("output.weight",))
     assert checkpoint.fields["num_key_value_heads"] == 2 and checkpoint.fields["head_dim"] == 4
     assert checkpoint.fields["vocab_size"] == 8 and checkpoint.fields["tie_word_embeddings"] is False
-    assert checkpoint.generation == {"bos_token_id": None, "eos_token_id": 5, "pad_token_id": None}
+    assert checkpoint.fields["eos_token_id"] == 5 and checkpoint.fields["bos_token_id"] is None
     assert checkpoint.fields["rope_parameters"] == {"rope_type": "default", "rope_theta": 10_000.0}
-    turns = opened(tmp_path, {"tokenizer.ggml.eos_token_id": (U32, 5), "tokenizer.ggml.eot_token_id": (U32, 6)})
-    assert turns.generation["eos_token_id"] == [5, 6] and turns.fields["eos_token_id"] == 5
     assert checkpoint.tensors["lm_head.weight"].read().abs().max() == 0
     alike = opened(tmp_path, {"llama.attention.head_count_kv": (ARRAY, (I32, [2, 2]))})
     assert alike.fields["num_key_value_heads"] == 2

@@ -17,9 +17,9 @@ from tiny_checkpoints import MODEL_TYPES, checkpoint_of, tiny_checkpoint, tiny_f
 TOKENIZER = {
     "tokenizer.ggml.model": "gpt2",
     "tokenizer.ggml.pre": "qwen2",
-    "tokenizer.ggml.tokens": [f"t{number}" for number in range(90)],
-    "tokenizer.ggml.token_type": [1] * 90,
-    "tokenizer.ggml.scores": [0.5] * 90,
+    "tokenizer.ggml.tokens": [f"t{number}" for number in range(96)],
+    "tokenizer.ggml.token_type": [1] * 96,
+    "tokenizer.ggml.scores": [0.5] * 96,
     "tokenizer.ggml.merges": ["t 1", "t 2"],
     "tokenizer.ggml.add_bos_token": False,
     "tokenizer.chat_template": "{{ messages }} é中😀",
@@ -33,7 +33,7 @@ def again(path: Path, checkpoint: Checkpoint, quantization: str = "F32", **more:
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_what_is_written_reads_the_same(tmp_path: Path, kind: str) -> None:
-    checkpoint = tiny_checkpoint(kind)
+    checkpoint = tiny_checkpoint(kind, **({"sliding_window": 64} if kind == "mistral" else {}))
     back = again(tmp_path / "x.gguf", checkpoint)
     assert dict(back.fields) == dict(checkpoint.fields)
     assert back.tensors.keys() == checkpoint.tensors.keys()
@@ -92,23 +92,34 @@ def test_rows_that_are_no_whole_blocks_are_kept_wider(tmp_path: Path) -> None:
     assert back.tensors["model.layers.0.mlp.up_proj.weight"].stored_as == "Q4_0"
 
 
-def test_the_tokenizer_goes_along_and_is_filled_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "window", "context"), [("mistral", 24, 24), ("phi3", 24, 24), ("phi3", 99, 64)])
+def test_a_context_ends_where_llama_cpp_would_need_a_window(
+    tmp_path: Path, kind: str, window: int, context: int
+) -> None:
+    """It has none for these, so past the window its answers would be wrong."""
+    back = again(tmp_path / "x.gguf", tiny_checkpoint(kind, sliding_window=window))
+    assert back.fields["sliding_window"] == window and back.fields["max_position_embeddings"] == context
+
+
+def test_a_list_that_is_empty_is_written(tmp_path: Path) -> None:
+    """llama.cpp opens no BPE without its merges, be there none."""
+    bare = {**TOKENIZER, "tokenizer.ggml.merges": []}
+    write_gguf(tmp_path / "x.gguf", tiny_checkpoint("llama"), quantization="F32", tokenizer_metadata=bare)
+    assert read_gguf(tmp_path / "x.gguf").metadata["tokenizer.ggml.merges"] == []
+
+
+def test_the_tokenizer_goes_along(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     write_gguf(path, tiny_checkpoint("llama"), quantization="F16", tokenizer_metadata=TOKENIZER, name="a name")
     metadata = read_gguf(path).metadata
     assert metadata["general.name"] == "a name" and metadata["tokenizer.chat_template"] == "{{ messages }} é中😀"
-    assert metadata["tokenizer.ggml.tokens"] == [
-        *TOKENIZER["tokenizer.ggml.tokens"],
-        *(f"[PAD{n}]" for n in range(90, 96)),
-    ]
-    assert metadata["tokenizer.ggml.token_type"][89:] == [1, *[5] * 6]
+    assert metadata["tokenizer.ggml.tokens"] == TOKENIZER["tokenizer.ggml.tokens"]
     assert metadata["tokenizer.ggml.merges"] == ["t 1", "t 2"]
     assert metadata["tokenizer.ggml.eos_token_id"] == 2 and metadata["tokenizer.ggml.add_bos_token"] is False
 
 
-def test_ids_that_the_config_leaves_out_are_the_generations(tmp_path: Path) -> None:
-    bare = tiny_checkpoint("llama", bos_token_id=None, eos_token_id=None)
-    checkpoint = Checkpoint(fields=bare.fields, tensors=bare.tensors, generation={"eos_token_id": [7, 8]})
+def test_ids_that_the_tokenizer_leaves_out_are_the_models(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("llama", bos_token_id=None, eos_token_id=[7, 8])
     write_gguf(tmp_path / "x.gguf", checkpoint, quantization="F32")
     metadata = read_gguf(tmp_path / "x.gguf").metadata
     assert metadata["tokenizer.ggml.eos_token_id"] == 7 and "tokenizer.ggml.bos_token_id" not in metadata
@@ -121,7 +132,7 @@ def test_what_the_caller_gives_wrong_is_refused(tmp_path: Path) -> None:
         write_gguf(path, checkpoint, quantization="Q9_9")
     with pytest.raises(OwnlmError, match=r"begin with 'tokenizer.', and 'ggml.x' does not"):
         write_gguf(path, checkpoint, quantization="F32", tokenizer_metadata={"ggml.x": 1})
-    with pytest.raises(OwnlmError, match="has 90 tokens and the model 64 rows"):
+    with pytest.raises(OwnlmError, match="has 96 tokens and the model 64 rows"):
         smaller = checkpoint_of({**checkpoint.fields, "vocab_size": 64}, {})
         write_gguf(path, smaller, quantization="F32", tokenizer_metadata=TOKENIZER)
     path.write_text("mine")
@@ -202,8 +213,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
 
 def test_a_tied_head_is_written_where_llama_cpp_wants_one(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint("olmo2", tie_word_embeddings=True)
-    back = again(tmp_path / "x.gguf", checkpoint)
-    assert torch.equal(back.tensors["lm_head.weight"].read(), back.tensors["model.embed_tokens.weight"].read())
+    write_gguf(tmp_path / "x.gguf", checkpoint, quantization="Q4_0")
+    file = read_gguf(tmp_path / "x.gguf")
+    assert file.stored(file.tensors["output.weight"]) == file.stored(file.tensors["token_embd.weight"])
+    # Read again it is tied as it was; a head of its own stays one.
+    back = gguf_checkpoint(file)
+    assert back.fields["tie_word_embeddings"] and back.tensors.keys() == checkpoint.tensors.keys()
+    assert not again(tmp_path / "y.gguf", tiny_checkpoint("olmo2")).fields["tie_word_embeddings"]
 
 
 def test_gpt2_and_pythia_under_their_other_names(tmp_path: Path) -> None:

@@ -159,6 +159,20 @@ def test_parameters_lie_in_memory_of_their_own() -> None:
     assert all(parameter.requires_grad and parameter.device.type == "cpu" for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("number", [3e38, float("inf"), float("nan")])
+def test_large_numbers_are_no_infinite_ones(sharded: Path, number: float) -> None:
+    """Their sum may be."""
+    stored = read_checkpoint(sharded)
+    name = "model.norm.weight"
+    tensor = torch.full(stored.tensors[name].shape, number)
+    changed = {**stored.tensors, name: replace(stored.tensors[name], read=lambda: tensor)}
+    if number == 3e38:
+        assert torch.equal(build_decoder(replace(stored, tensors=changed)).model.norm.weight, tensor)
+        return
+    with pytest.raises(DamagedError, match=r"model\.norm\.weight holds numbers that are not finite"):
+        build_decoder(replace(stored, tensors=changed))
+
+
 def test_nothing_is_read_before_it_is_asked_for(sharded: Path) -> None:
     """Each stored tensor is read once, when its parameters are set."""
     stored = read_checkpoint(sharded)

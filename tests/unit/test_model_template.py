@@ -1,5 +1,6 @@
 """Chat by another model's template: its ids, what content can never become, and what is trained."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,15 @@ from hypothesis import strategies as st
 
 import foreign_tokenizers
 from ownlm.errors import OwnlmError
-from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, train_tokenizer
+from ownlm.tokenizer import (
+    ChatTemplate,
+    ModelTemplate,
+    Tokenizer,
+    chat_template_of,
+    gguf_metadata,
+    tokenizer_from_gguf,
+    train_tokenizer,
+)
 from ownlm.tokenizer.chat import CHAT_TEMPLATE
 from ownlm.tokenizer.settings import Settings
 
@@ -156,6 +165,20 @@ def test_the_one_function_that_chooses(tmp_path: Any) -> None:
     assert chat_template_of(tmp_path / "base", own) is None
     assert isinstance(chat_template_of(CHAT_TEMPLATE, TOKENIZERS["byte_level"]), ModelTemplate)
     assert isinstance(chat_template_of({"default": PLAIN}, own), ModelTemplate)
+
+
+def test_named_templates_without_one_for_plain_talk(tmp_path: Path) -> None:
+    """As in transformers, none of them stands in for it; they are kept all the same."""
+    named = {"rag": PLAIN, "tool_use": "tools: " + PLAIN}
+    tokenizer = Tokenizer(foreign_tokenizers.byte_level().to_str(), Settings(names=NAMES, templates=named))
+    tokenizer.save(tmp_path, chat=True)
+    template = chat_template_of(tmp_path, tokenizer)
+    assert isinstance(template, ModelTemplate) and template.templates == named and template.jinja is None
+    with pytest.raises(OwnlmError, match=r"chat templates for rag, tool_use, but none for plain talk"):
+        template.question("Hi")
+    assert template.text(TALK, tools=[]).startswith("tools: ")
+    metadata = gguf_metadata(tokenizer, padded_vocab_size=640)
+    assert tokenizer_from_gguf(metadata).settings.templates == named
 
 
 @pytest.mark.parametrize("kind", ["bpe", "character"])

@@ -1,18 +1,19 @@
 """Tokenizers of other models: the ids that `tokenizers` gives, and what a text can never become."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as Pipeline
-from tokenizers import models
 
 import foreign_tokenizers
 from foreign_tokenizers import CONFIG, SPECIAL, TEXTS, write_folder
 from ownlm.errors import DamagedError, OwnlmError
-from ownlm.tokenizer import Tokenizer
+from ownlm.tokenizer import Tokenizer, cut_to_rows
 from ownlm.tokenizer.settings import Settings
 
 PIPELINES = {
@@ -65,6 +66,34 @@ def test_a_vocabulary_that_would_build_one_is_not_let(name: str) -> None:
     pipeline = Pipeline(whole_word)
     pipeline.add_special_tokens(["<s>"])
     assert Tokenizer(pipeline.to_str()).encode("<s>") == [3, 2]
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("listed", [True, False])
+def test_added_tokens_that_the_model_has_no_row_for_are_left_out(name: str, special: bool, listed: bool) -> None:
+    """Gemma 3's text models come with a token for images."""
+    rows = TOKENIZERS[name].vocab_size
+    if listed and name == "sentencepiece":
+        # Among the ordinary tokens too, as Gemma's file has it.
+        description = json.loads(PIPELINES[name].to_str())
+        description["model"]["vocab"]["<image>"] = rows
+        pipeline = Pipeline.from_str(json.dumps(description))
+    else:
+        pipeline = Pipeline.from_str(PIPELINES[name].to_str())
+    pipeline.add_tokens([AddedToken("<image>", special=special, normalized=False)])
+    beside = [{"content": "<video>", "id": rows + 1, "special": special}]
+    more = Tokenizer(pipeline.to_str(), Settings(names={**NAMES, "pad_token": "<image>"}, added=beside))
+    assert more.vocab_size == rows + 2 and max(more.encode("a <image> b", parse_special=True)) == rows
+    cut = cut_to_rows(more, rows)
+    assert cut.vocab_size == rows and cut.pad_id is None
+    for text in ("a <image> b", "<video>", *TEXTS[:3]):
+        for parse in (True, False):
+            ids = TOKENIZERS[name].encode(text, parse_special=parse)
+            assert cut.encode(text, parse_special=parse) == ids and max(ids) < rows
+    assert Tokenizer(cut.to_json(), cut.settings).vocab_size == rows
+    assert cut_to_rows(more, rows + 2) is more
+    with pytest.raises(OwnlmError, match="copy the tokenizer that belongs to it"):
+        cut_to_rows(more, rows - 100)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -13,10 +13,9 @@ from ownlm.cli.chat_session import ChatOptions
 from ownlm.cli.terminal import ColorChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ownlm.corpus import Match, TrainingText
-    from ownlm.model.starters import Starter
 
 
 def chat(
@@ -26,9 +25,9 @@ def chat(
     system: str | None = None,
     max_tokens: int = ChatOptions.max_tokens,
     temperature: float | None = None,
-    top_k: int = ChatOptions.top_k,
-    top_p: float = ChatOptions.top_p,
-    min_p: float = ChatOptions.min_p,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
     repetition_penalty: float | None = None,
     seed: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -50,15 +49,15 @@ def chat(
     max_tokens
         Tokens of an answer at most.
     temperature
-        0 always takes the likeliest token; higher is bolder. Left out: what suits the model, 0.3 for most.
+        0 always takes the likeliest token; higher is bolder. Left out: what the model's makers suggest, else 0.3.
     top_k
-        Choose among the k likeliest tokens; 0: among all.
+        Choose among the k likeliest tokens; 0: among all. Left out: as suggested, else 0.
     top_p
-        Choose among the likeliest tokens that together have this probability.
+        Choose among the likeliest tokens that together have this probability. Left out: as suggested, else 1.
     min_p
-        Leave out what is less likely than this share of the likeliest.
+        Leave out what is less likely than this share of the likeliest. Left out: as suggested, else 0.05.
     repetition_penalty
-        Above 1 makes tokens that were there less likely.
+        Above 1 makes tokens that were there less likely. Left out: as suggested, else 1.
     seed
         The same seed gives the same answer.
     json
@@ -68,26 +67,32 @@ def chat(
     show_probs
         Show how likely each token was.
     """
-    suited = _suited_to(model)
+    given = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+    }
     options = ChatOptions(
         prompt=prompt,
         system=system,
         max_tokens=max_tokens,
-        temperature=suited.temperature if temperature is None else temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=suited.repetition_penalty if repetition_penalty is None else repetition_penalty,
         seed=seed,
         json=json,
         color=color,
         show_probs=show_probs,
     )
-    return open_chat(model, options)
+    return open_chat(model, options, {name: value for name, value in given.items() if value is not None})
 
 
-def open_chat(model_name: str | Path, options: ChatOptions | None = None) -> int:
-    """Open the model and converse; a quickstart's model brings its material for /where."""
+def open_chat(
+    model_name: str | Path, options: ChatOptions | None = None, sampling: "Mapping[str, float] | None" = None
+) -> int:
+    """Open the model and converse; a quickstart's model brings its material for /where.
+
+    `sampling` is what the user wants; what it leaves open the model suggests.
+    """
     from ownlm.artefact.card import CARD_NAME
     from ownlm.cli.chat_loop import run_chat
     from ownlm.cli.open_model import open_model
@@ -104,6 +109,7 @@ def open_chat(model_name: str | Path, options: ChatOptions | None = None) -> int
     material = next((folder for folder in near if (folder / "corpus" / CARD_NAME).is_file()), None)
     options = replace(
         options or ChatOptions(),
+        **{**model.suggested_sampling, **(sampling or {})},  # type: ignore[arg-type]
         check_answer=check_answer,
         where=_finder(material) if material else None,
         load_model=open_model,
@@ -111,14 +117,6 @@ def open_chat(model_name: str | Path, options: ChatOptions | None = None) -> int
         suggestions_are="It got these right in its exam:" if passed else ChatOptions.suggestions_are,
     )
     return run_chat(model, options=options, stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
-
-
-def _suited_to(model: str) -> "Starter | type[ChatOptions]":
-    """Where the sampling that suits a model stands."""
-    from ownlm.model.locate import is_path
-    from ownlm.model.starters import STARTERS
-
-    return ChatOptions if is_path(model) or model not in STARTERS else STARTERS[model]
 
 
 def _finder(material: Path) -> "Callable[[str], list[Match]]":

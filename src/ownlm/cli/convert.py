@@ -34,7 +34,7 @@ def convert(
         f32, f16 or bf16; for .gguf also q8_0 (a quarter of f32, hardly a loss), q5_1, q5_0, q4_1, q4_0 (an eighth).
         Left out: what loses nothing, which for a 4-bit file means f32, five times its size.
     text
-        A text of the kind that the model is for: perplexity before and after is measured on its beginning.
+        A text of the kind that the model is for: bits per byte before and after are measured on its first 512 tokens.
     force
         Move what is there aside, to NAME.old.
     json
@@ -59,14 +59,24 @@ def convert(
         on = str(text) if text is not None else "a sample of prose and code (--text FILE: on yours)"
         lines += [
             f"read again: same tokens; the likeliest next token is the same at {done.agreement:.1%} of places",
-            f"perplexity on {on}: {done.perplexity_before:.2f} before, {done.perplexity_after:.2f} after",
+            f"bits per byte on {on}: {done.bits_per_byte_before:.3f} before, {done.bits_per_byte_after:.3f} after, "
+            f"the fewer the better (perplexity per token {done.perplexity_before:.2f}, {done.perplexity_after:.2f})",
         ]
+    if done.context_cut_to is not None:
+        lines.append(
+            f"its context ends at {done.context_cut_to:,} tokens, the model's sliding window: llama.cpp has no window "
+            "for this family, and would answer wrongly past it"
+        )
     sys.stdout.write(wrap_text("\n".join(lines), terminal_columns(sys.stdout)) + "\n")
     return 0
 
 
 def _read(path: Path) -> str:
+    """The file's beginning, as far as it is used."""
+    from ownlm.opened.convert import MOST_CHARACTERS
+
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            return file.read(MOST_CHARACTERS)
     except (OSError, UnicodeDecodeError) as error:
         raise OwnlmError(f"cannot read {path} as UTF-8 text ({error}); name another --text") from None

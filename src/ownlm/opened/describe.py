@@ -12,7 +12,8 @@ from ownlm.artefact.card import CARD_NAME
 from ownlm.model import parameters_by_part
 from ownlm.model.config import DecoderConfig
 from ownlm.model.families import family_of
-from ownlm.opened.files import ModelFiles
+from ownlm.opened.files import ModelFiles, Template
+from ownlm.tokenizer import ModelTemplate
 
 _SHAPE = (
     "num_hidden_layers",
@@ -48,7 +49,7 @@ def describe(files: ModelFiles) -> dict[str, Any]:
             "begins_with": [_spelt(files, id) for id in tokenizer.prefix_ids],
             "ends_with": [_spelt(files, id) for id in tokenizer.end_ids],
         },
-        "template_characters": len(files.template.jinja) if files.template else None,
+        "template_characters": _characters(files.template) if files.template else None,
         "licence": files.licence,
         "card": _card(files.place),
     }
@@ -65,9 +66,16 @@ def tensor_rows(files: ModelFiles) -> list[dict[str, Any]]:
 def _shape(config: DecoderConfig) -> dict[str, Any]:
     shape = {name: getattr(config, name) for name in _SHAPE}
     shape |= {name: value for name in _WHERE_SET if (value := getattr(config, name))}
+    if config.learned_positions:
+        del shape["rope_theta"]
     if config.rope_scaling is not None:
         shape["rope_scaling"] = config.rope_scaling.rope_type
     return shape | {"tie_word_embeddings": config.tie_word_embeddings}
+
+
+def _characters(template: Template) -> int:
+    texts = template.templates.values() if isinstance(template, ModelTemplate) else [template.jinja]
+    return sum(map(len, texts))
 
 
 def _spelt(files: ModelFiles, id: int) -> str:

@@ -4,7 +4,7 @@ folder or .gguf file ──▶ Checkpoint, Tokenizer, chat template, licence    
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ownlm.artefact import verify_artefact
@@ -14,17 +14,23 @@ from ownlm.errors import OwnlmError
 from ownlm.model.checkpoint import Checkpoint
 from ownlm.model.formats.gguf_checkpoint import gguf_checkpoint
 from ownlm.model.formats.huggingface import read_checkpoint
-from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, tokenizer_from_gguf
+from ownlm.model.starters import starter_at
+from ownlm.opened.suggested import Suggested, suggested_sampling
+from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, cut_to_rows, tokenizer_from_gguf
 
 Template = ChatTemplate | ModelTemplate
 
-# The front matter of a model card says it so.
+# A model card begins with its facts, between two lines of three dashes.
+_FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 _LICENCE = re.compile(r"^licen[sc]e: *['\"]?([\w.+-]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """`place` is a folder or a .gguf file; `template` is None where the model was never tuned to chat."""
+    """`place` is a folder or a .gguf file; `template` is None where the model was never tuned to chat.
+
+    `suggested_sampling`: keywords of engine.Sampling that suit the model, as far as its makers say.
+    """
 
     place: Path
     name: str
@@ -32,6 +38,7 @@ class ModelFiles:
     checkpoint: Checkpoint
     tokenizer: Tokenizer
     template: Template | None
+    suggested_sampling: Suggested = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -48,36 +55,46 @@ class ModelFiles:
 
 def read_files(place: Path) -> ModelFiles:
     """What locate() found, opened. An artefact of ours is checked against its card first."""
-    files = _of_file(place) if place.is_file() else _of_folder(place)
-    rows = files.checkpoint.fields.get("vocab_size")
-    if isinstance(rows, int) and files.tokenizer.vocab_size > rows:
-        raise OwnlmError(
-            f"{place} is a model of {rows:,} tokens with a tokenizer of {files.tokenizer.vocab_size:,}; "
-            "copy the tokenizer that belongs to it"
-        )
-    return files
+    return _of_file(place) if place.is_file() else _of_folder(place)
 
 
 def _of_folder(folder: Path) -> ModelFiles:
     if (folder / CARD_NAME).is_file():
         verify_artefact(folder)
-    checkpoint, tokenizer = read_checkpoint(folder), Tokenizer.load(folder)
-    readme = folder / "README.md"
-    found = _LICENCE.search(readme.read_text(encoding="utf-8", errors="replace")) if readme.is_file() else None
+    checkpoint = read_checkpoint(folder)
+    tokenizer = _fitting(Tokenizer.load(folder), checkpoint, folder)
     return ModelFiles(
         place=folder,
         name=folder.name,
-        licence=found[1] if found else None,
+        licence=_licence_in(folder / "README.md"),
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         template=chat_template_of(folder, tokenizer),
+        suggested_sampling=suggested_sampling(checkpoint.generation),
     )
+
+
+def _licence_in(readme: Path) -> str | None:
+    if not readme.is_file():
+        return None
+    front = _FRONT_MATTER.match(readme.read_text(encoding="utf-8", errors="replace"))
+    found = _LICENCE.search(front[1]) if front else None
+    return found[1] if found else None
+
+
+def _fitting(tokenizer: Tokenizer, checkpoint: Checkpoint, place: Path) -> Tokenizer:
+    rows = checkpoint.fields.get("vocab_size")
+    try:
+        return cut_to_rows(tokenizer, rows) if isinstance(rows, int) else tokenizer
+    except OwnlmError as error:
+        raise OwnlmError(f"{place}: {error}") from None
 
 
 def _of_file(path: Path) -> ModelFiles:
     file = read_gguf(path)
-    checkpoint, tokenizer = gguf_checkpoint(file), tokenizer_from_gguf(file.metadata)
-    licence = file.metadata.get("general.license")
+    checkpoint = gguf_checkpoint(file)
+    tokenizer = _fitting(tokenizer_from_gguf(file.metadata), checkpoint, path)
+    licence, starter = file.metadata.get("general.license"), starter_at(path)
     return ModelFiles(
         place=path,
         name=str(file.metadata.get("general.name") or path.stem),
@@ -85,4 +102,6 @@ def _of_file(path: Path) -> ModelFiles:
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         template=chat_template_of(tokenizer.settings.templates, tokenizer),
+        # GGUF has no key for it.
+        suggested_sampling=dict(starter.sampling) if starter else {},
     )

@@ -44,12 +44,14 @@ class Answer:
 class Model:
     """A decoder with its tokenizer and, when it was tuned to chat, its chat template. Made by `load`.
 
-    `name` is what the user wrote for it, `files` are what it was read from.
+    `name` is what the user wrote for it, `files` are what it was read from. `suggested_sampling` holds keywords that
+    suit it, as its makers say: model.chat(messages, **model.suggested_sampling).
     """
 
     def __init__(self, decoder: Decoder, files: ModelFiles, *, name: str) -> None:
         self.decoder, self.files, self.name = decoder, files, name
         self.tokenizer, self.template, self.end_ids = files.tokenizer, files.template, files.end_ids
+        self.suggested_sampling = files.suggested_sampling
 
     @cached_property
     def engine(self) -> Engine:

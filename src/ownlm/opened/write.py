@@ -1,5 +1,6 @@
 """A model's files in either format, from a checkpoint and what belongs to it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ownlm.model.checkpoint import Checkpoint
@@ -7,16 +8,19 @@ from ownlm.model.formats.gguf_write import write_gguf
 from ownlm.model.formats.huggingface import write_checkpoint
 from ownlm.model.load import with_ends
 from ownlm.opened.files import ModelFiles
-from ownlm.tokenizer import gguf_metadata
+from ownlm.opened.suggested import generation_fields
+from ownlm.tokenizer import ModelTemplate, gguf_metadata
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> None:
-    """A Hugging Face folder. `checkpoint` gives fields and tensors; `files` tokenizer, template and ends."""
+    """A Hugging Face folder. `checkpoint` gives fields and tensors; `files` tokenizer, template, ends, sampling."""
     tokenizer = files.tokenizer
+    checkpoint = replace(checkpoint, generation=generation_fields(files.suggested_sampling))
     ended = with_ends(checkpoint, bos_id=tokenizer.bos_id, eos_ids=files.end_ids, pad_id=tokenizer.pad_id)
     write_checkpoint(folder, ended)
     longest = checkpoint.fields.get("max_position_embeddings")
-    tokenizer.save(folder, chat=files.template is not None, model_max_length=longest)
+    templates = files.template.templates if isinstance(files.template, ModelTemplate) else None
+    tokenizer.save(folder, chat=files.template is not None, model_max_length=longest, templates=templates)
 
 
 def write_file(path: Path, checkpoint: Checkpoint, files: ModelFiles, *, quantization: str) -> None:

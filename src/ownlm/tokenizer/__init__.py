@@ -7,6 +7,7 @@ from ownlm.tokenizer.gguf_vocabulary import tokenizer_from_gguf
 from ownlm.tokenizer.model_template import ModelTemplate, chat_template_of
 from ownlm.tokenizer.special import SPECIAL_TOKENS
 from ownlm.tokenizer.stream import StreamDecoder
+from ownlm.tokenizer.surplus import cut_to_rows
 from ownlm.tokenizer.tokenizer import Tokenizer
 from ownlm.tokenizer.train import train_tokenizer
 
@@ -23,6 +24,7 @@ __all__ = [
     "chat_template_of",
     "compression",
     "cut",
+    "cut_to_rows",
     "gguf_metadata",
     "tokenizer_from_gguf",
     "train_tokenizer",

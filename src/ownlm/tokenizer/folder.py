@@ -5,6 +5,7 @@ Out: the content of a tokenizer.json; or the files by name.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,15 +43,22 @@ def tokenizer_json_of(folder: Path) -> str:
         raise OwnlmError(f"{folder} holds no readable {TOKENIZER_FILE}; name a tokenizer's folder") from None
 
 
-def tokenizer_files(tokenizer: "Tokenizer", *, chat: bool, model_max_length: int | None) -> dict[str, str]:
+def tokenizer_files(
+    tokenizer: "Tokenizer",
+    *,
+    chat: bool,
+    model_max_length: int | None,
+    templates: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """`templates`: a chat model's, where they are not those that its tokenizer has: ours, or what it came with."""
     settings = tokenizer.settings
     names: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"))
     if tokenizer.own:
         names |= {"eos_token": IM_END if chat else END_OF_TEXT, "pad_token": PAD}
-        template = CHAT_TEMPLATE
+        its_own: Mapping[str, str] = {DEFAULT_TEMPLATE: CHAT_TEMPLATE}
     else:
         names |= settings.names
-        template = settings.templates.get(DEFAULT_TEMPLATE, "")
+        its_own = settings.templates
     config = {
         # Without this class transformers rebuilds a Qwen folder's pipeline and gives other ids.
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -59,11 +67,11 @@ def tokenizer_files(tokenizer: "Tokenizer", *, chat: bool, model_max_length: int
         "clean_up_tokenization_spaces": False,
     }
     files = {TOKENIZER_FILE: tokenizer.to_json(), TOKENIZER_CONFIG: json.dumps(config, indent=2) + "\n"}
-    if chat and template:
-        files[CHAT_TEMPLATE_FILE] = template
-        for name, text in settings.templates.items():
-            if name != DEFAULT_TEMPLATE and name.replace("_", "").isalnum():
-                files[f"additional_chat_templates/{name}.jinja"] = text
+    for name, text in (templates or its_own).items() if chat else ():
+        if name == DEFAULT_TEMPLATE:
+            files[CHAT_TEMPLATE_FILE] = text
+        elif name.replace("_", "").isalnum():
+            files[f"additional_chat_templates/{name}.jinja"] = text
     return files
 
 

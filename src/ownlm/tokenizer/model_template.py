@@ -21,7 +21,7 @@ from ownlm.errors import OwnlmError
 from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Message, Rendered
 from ownlm.tokenizer.cloak import Cloak, names_pattern, strings_in
 from ownlm.tokenizer.jinja_template import JinjaTemplate
-from ownlm.tokenizer.settings import DEFAULT_TEMPLATE, read_templates
+from ownlm.tokenizer.settings import CHAT_TEMPLATE_FILE, DEFAULT_TEMPLATE, read_templates
 
 if TYPE_CHECKING:
     from ownlm.tokenizer.tokenizer import Tokenizer
@@ -43,8 +43,9 @@ class ModelTemplate:
         self._compiled: dict[str, _Compiled] = {}
 
     @property
-    def jinja(self) -> str:
-        return self._text_for(None)
+    def jinja(self) -> str | None:
+        """The template for plain talk, where there is one."""
+        return self.templates.get(DEFAULT_TEMPLATE)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -116,9 +117,10 @@ class ModelTemplate:
             return self.templates[_TOOLS_TEMPLATE]
         if DEFAULT_TEMPLATE in self.templates:
             return self.templates[DEFAULT_TEMPLATE]
-        if len(self.templates) > 1:
-            raise OwnlmError(f"the model has chat templates for {', '.join(self.templates)}, but none for plain talk")
-        return next(iter(self.templates.values()))
+        raise OwnlmError(
+            f"the model has chat templates for {', '.join(sorted(self.templates))}, but none for plain talk; copy the "
+            f"one that is meant to {CHAT_TEMPLATE_FILE} in its folder"
+        )
 
     def _answers(self, template: "_Compiled", given: Mapping[str, Any], whole: str) -> list[tuple[int, int]]:
         """Where the answers stand in the conversation as it is written, in characters."""

@@ -18,7 +18,7 @@ same ids (except for text such as "<|im_end|>", which it takes for the special t
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -241,10 +241,18 @@ class Tokenizer:
             self._json = self._pipelines.whole.to_str(pretty=True)
         return self._json
 
-    def save(self, folder: Path, *, chat: bool = False, model_max_length: int | None = None) -> None:
+    def save(
+        self,
+        folder: Path,
+        *,
+        chat: bool = False,
+        model_max_length: int | None = None,
+        templates: Mapping[str, str] | None = None,
+    ) -> None:
         """Write the files of a Hugging Face folder; a chat model of ours ends its turn with <|im_end|>."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in tokenizer_files(self, chat=chat, model_max_length=model_max_length).items():
+        files = tokenizer_files(self, chat=chat, model_max_length=model_max_length, templates=templates)
+        for name, content in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             # The same bytes on every system: artefacts are known by their hashes.
             (folder / name).write_text(content, encoding="utf-8", newline="\n")

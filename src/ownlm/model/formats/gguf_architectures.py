@@ -39,6 +39,7 @@ class Architecture:
 
     `fixed` holds what llama.cpp computes without being told; on writing, a model that asks for something else is
     refused. `rope_tensors`: llama.cpp reads a table of angle factors for it. `own_head`: it never ties the head.
+    `slides`: it computes the window that the model may have.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Architecture:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     rope_tensors: bool = False
     own_head: bool = False
+    slides: bool = True
 
 
 def _rules(prefix: str, outer: Mapping[str, str], layer: Mapping[str, Any]) -> tuple[Rule, ...]:
@@ -127,6 +129,7 @@ _ALL = (
         fixed=_SILU,
         rules=_LLAMA,
         rope_tensors=True,
+        slides=False,
     ),
     Architecture(
         name="qwen2",
@@ -249,6 +252,7 @@ _ALL = (
             },
         ),
         rope_tensors=True,
+        slides=False,
     ),
     Architecture(
         name="granite",

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from ownlm.artefact.gguf_header import GgufFile, GgufTensor
 from ownlm.errors import DamagedError
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
 from ownlm.model.formats.gguf_architectures import Architecture, Rule
-from ownlm.model.formats.gguf_config import heads_of, read_architecture, read_fields, read_special_ids
+from ownlm.model.formats.gguf_config import HEAD, heads_of, read_architecture, read_fields
 from ownlm.model.formats.gguf_layouts import Heads, Layout, shape_in_hf, to_hf
 from ownlm.model.formats.gguf_quants import dequantize
 from ownlm.model.formats.gguf_rope import ROPE_TENSORS
@@ -32,7 +31,7 @@ def gguf_checkpoint(file: GgufFile) -> Checkpoint:
     layers = file.metadata[f"{architecture.name}.block_count"]
     tensors: dict[str, StoredTensor] = {}
     for tensor in file.tensors.values():
-        if tensor.name in ROPE_TENSORS:
+        if tensor.name in ROPE_TENSORS or (tensor.name == HEAD and fields["tie_word_embeddings"]):
             continue
         rule, layer = _rule_for(tensor.name, rules, architecture, layers, str(file.path))
         if rule.layout is Layout.EXPERTS and tensor.shape[0] != fields["num_experts"]:
@@ -40,16 +39,7 @@ def gguf_checkpoint(file: GgufFile) -> Checkpoint:
                 f"{file.path} has {fields['num_experts']} experts, and {tensor.name!r} {tensor.shape[0]}"
             )
         tensors.update(_stored(file, tensor, rule, layer, heads))
-    return Checkpoint(fields=fields, tensors=tensors, generation=_generation(file))
-
-
-def _generation(file: GgufFile) -> dict[str, Any]:
-    """Special ids; where a turn ends otherwise than a text, as in Llama 3, both end an answer."""
-    ids = read_special_ids(file.metadata)
-    end, turn = ids["eos_token_id"], file.metadata.get("tokenizer.ggml.eot_token_id")
-    if type(turn) is int and turn != end:
-        ids["eos_token_id"] = turn if end is None else [end, turn]
-    return ids
+    return Checkpoint(fields=fields, tensors=tensors)
 
 
 def _rule_for(

@@ -1,6 +1,6 @@
 """A GGUF file's metadata as config.json's fields.
 
-In:  GgufFile. Out: the fields of its model_type, complete, and those of generation_config.json.
+In:  GgufFile. Out: the fields of its model_type, complete.
 
 What an architecture adds to its table stands here in one function each.
 """
@@ -8,6 +8,8 @@ What an architecture adds to its table stands here in one function each.
 from collections.abc import Callable, Mapping
 from struct import unpack
 from typing import Any
+
+import numpy as np
 
 from ownlm.artefact.gguf_header import GgufFile
 from ownlm.errors import OwnlmError
@@ -28,6 +30,8 @@ GEMMA2_CAPS = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
 GEMMA_27B = {"gemma2": 46, "gemma3": 62}
 LOCAL_THETA = 10_000.0
 MOST_EXPERTS = 1 << 12
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+_FIRST = 4096
 
 
 def read_architecture(file: GgufFile) -> Architecture:
@@ -45,17 +49,17 @@ def read_fields(file: GgufFile) -> dict[str, Any]:
     """config.json's fields."""
     architecture = read_architecture(file)
     keys = Keys(file.path, file.metadata, architecture.name)
-    if "token_embd.weight" not in file.tensors:
-        keys.damaged("it lacks the tensor token_embd.weight")
+    if EMBEDDING not in file.tensors:
+        keys.damaged(f"it lacks the tensor {EMBEDDING}")
     fields: dict[str, Any] = {
         "architectures": [architecture.model_class],
         "model_type": architecture.model_type,
-        "vocab_size": file.tensors["token_embd.weight"].shape[0],
+        "vocab_size": file.tensors[EMBEDDING].shape[0],
         **{field: keys.count(key) for field, key in architecture.counts.items()},
         **{field: keys.number(key) for field, key in architecture.numbers.items()},
-        "tie_word_embeddings": "output.weight" not in file.tensors,
+        "tie_word_embeddings": is_tied(file, architecture),
         **architecture.fixed,
-        **read_special_ids(file.metadata),
+        **_read_special_ids(file.metadata),
         "torch_dtype": "float32",
         "dtype": "float32",
     }
@@ -68,12 +72,24 @@ def read_fields(file: GgufFile) -> dict[str, Any]:
     return fields
 
 
+def is_tied(file: GgufFile, architecture: Architecture) -> bool:
+    """Is the head the embedding? Where llama.cpp wants a head in any case, it may be the embedding a second time."""
+    head = file.tensors.get(HEAD)
+    if head is None or not architecture.own_head:
+        return head is None
+    embedding = file.tensors[EMBEDDING]
+    if (head.kind, head.shape) != (embedding.kind, embedding.shape):
+        return False
+    one, other = (np.frombuffer(file.stored(tensor), np.uint8) for tensor in (head, embedding))
+    # Two matrices differ in their first numbers; only a copy is read to its end.
+    return np.array_equal(one[:_FIRST], other[:_FIRST]) and np.array_equal(one, other)
+
+
 def _layers_field(architecture: Architecture) -> str:
     return next(field for field, key in architecture.counts.items() if key == "block_count")
 
 
-def read_special_ids(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """bos, eos and pad, as config.json and generation_config.json both name them."""
+def _read_special_ids(metadata: Mapping[str, Any]) -> dict[str, Any]:
     names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
     found = {field: metadata.get(f"tokenizer.ggml.{name}_token_id") for field, name in names.items()}
     return {field: value if type(value) is int else None for field, value in found.items()}

@@ -1,7 +1,7 @@
 """config.json's fields as a GGUF file's metadata: the other way of gguf_config.py.
 
-In:  fields. Out: keys with values, and the tables of RoPE factors. What llama.cpp would compute otherwise than these
-fields say is refused: its answers would be wrong, and nobody would be told.
+In:  fields, complete as families/ write them. Out: keys with values, and the tables of RoPE factors. What llama.cpp
+would compute otherwise than these fields say is refused: its answers would be wrong, and nobody would be told.
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,8 @@ from typing import Any
 
 from ownlm.errors import OwnlmError
 from ownlm.model.formats.gguf_architectures import Architecture
-from ownlm.model.formats.gguf_config import GEMMA2_CAPS, GEMMA_PATTERN, GRANITE, LOCAL_THETA, gemma_scalar
+from ownlm.model.formats.gguf_config import GEMMA2_CAPS, GEMMA_PATTERN, GRANITE, gemma_scalar
 from ownlm.model.formats.gguf_rope import write_rope_scaling
-
-# transformers' defaults, where a config.json may leave RoPE's base or the part of a head that turns out.
-_THETA = {"gemma3_text": 1_000_000.0}
-_TURNED = {"gpt_neox": 0.25}
-# Other names that config.json's have.
-_ALIASES = {"num_experts": "num_local_experts"}
 
 Tables = dict[str, list[float]]
 
@@ -36,6 +30,9 @@ def write_metadata(fields: Mapping[str, Any], architecture: Architecture) -> tup
     _write_attention(fields, architecture, keys)
     tables = _write_rope(fields, architecture, keys)
     _write_own(fields, architecture, keys)
+    if not architecture.slides and keys.get("attention.sliding_window"):
+        # Up to there the window hides nothing; past it llama.cpp, which has none here, would give wrong answers.
+        keys["context_length"] = min(keys["context_length"], keys["attention.sliding_window"])
     return _named(keys, architecture), tables
 
 
@@ -54,10 +51,7 @@ def _refuse_others(fields: Mapping[str, Any], architecture: Architecture) -> Non
 
 
 def _given(fields: Mapping[str, Any], field: str) -> Any:
-    value = fields.get(field, fields.get(_ALIASES.get(field, field)))
-    if value is None and field == "n_inner":
-        # GPT-2's own rule.
-        return 4 * _count(fields, "n_embd")
+    value = fields.get(field)
     if value is None:
         raise OwnlmError(f"config.json lacks {field}, without which no GGUF can be written; add it")
     return value
@@ -80,21 +74,17 @@ def _write_attention(fields: Mapping[str, Any], architecture: Architecture, keys
     if fields.get("num_key_value_heads") is not None:
         keys["attention.head_count_kv"] = _count(fields, "num_key_value_heads")
     keys["attention.key_length"] = keys["attention.value_length"] = _head_dim(fields)
-    window = fields.get("sliding_window")
-    if architecture.model_type in ("mistral", "phi3") or architecture.name in GEMMA_PATTERN:
-        keys["attention.sliding_window"] = window or 0
-    if window in (None, 0) and architecture.model_type == "mistral":
-        del keys["attention.sliding_window"]
+    window = fields.get("sliding_window") or 0
+    if architecture.name in ("phi3", *GEMMA_PATTERN) or (window and architecture.model_type == "mistral"):
+        keys["attention.sliding_window"] = window
 
 
 def _write_rope(fields: Mapping[str, Any], architecture: Architecture, keys: dict[str, Any]) -> Tables:
     nested = fields.get("rope_parameters") or {}
     full = nested.get("full_attention", nested)
     section = {**full, **(fields.get("rope_scaling") or {})}
-    theta = full.get("rope_theta") or fields.get("rope_theta") or fields.get("rotary_emb_base")
-    theta = float(theta or _THETA.get(architecture.model_type, 10_000.0))
-    part = section.get("partial_rotary_factor") or fields.get("partial_rotary_factor") or fields.get("rotary_pct")
-    turned = int(_head_dim(fields) * float(part or _TURNED.get(architecture.model_type, 1.0)))
+    theta = float(_given(full, "rope_theta"))
+    turned = int(_head_dim(fields) * float(section.get("partial_rotary_factor") or 1.0))
     keys["rope.dimension_count"], keys["rope.freq_base"] = turned, theta
     if fields.get("original_max_position_embeddings"):
         section["original_max_position_embeddings"] = fields["original_max_position_embeddings"]
@@ -106,8 +96,7 @@ def _write_rope(fields: Mapping[str, Any], architecture: Architecture, keys: dic
     if architecture.name == "phi3":
         keys["rope.scaling.original_context_length"] = section.get("original_max_position_embeddings") or context
     if architecture.name == "gemma3":
-        local = nested.get("sliding_attention", {}).get("rope_theta") or fields.get("rope_local_base_freq")
-        keys["rope.freq_base_swa"] = float(local or LOCAL_THETA)
+        keys["rope.freq_base_swa"] = float(_given(fields, "rope_local_base_freq"))
     return tables
 
 
@@ -115,12 +104,12 @@ def _write_own(fields: Mapping[str, Any], architecture: Architecture, keys: dict
     """What this architecture has beside the rest."""
     match architecture.name:
         case "gptneox":
-            keys["use_parallel_residual"] = bool(fields.get("use_parallel_residual", True))
+            keys["use_parallel_residual"] = bool(_given(fields, "use_parallel_residual"))
         case "qwen3moe":
             keys["expert_feed_forward_length"] = _count(fields, "moe_intermediate_size")
         case "granite":
-            keys |= {key: float(fields.get(field, default)) for field, (key, default) in GRANITE.items()}
-            keys["attention.scale"] = float(fields.get("attention_multiplier", 1.0))
+            keys |= {key: float(_given(fields, field)) for field, (key, _) in GRANITE.items()}
+            keys["attention.scale"] = float(_given(fields, "attention_multiplier"))
         case "gemma2" | "gemma3":
             _write_gemma(fields, architecture.name, keys)
 
@@ -128,24 +117,20 @@ def _write_own(fields: Mapping[str, Any], architecture: Architecture, keys: dict
 def _write_gemma(fields: Mapping[str, Any], name: str, keys: dict[str, Any]) -> None:
     layers, every = keys["block_count"], GEMMA_PATTERN[name]
     usual = [layer % every < every - 1 for layer in range(layers)]
-    kinds = fields.get("layer_types")
-    sliding = usual if kinds is None else [kind == "sliding_attention" for kind in kinds]
+    sliding = [kind == "sliding_attention" for kind in _given(fields, "layer_types")]
     if len(sliding) != layers:
         raise OwnlmError(f"config.json's layer_types names {len(sliding)} layers of {layers}")
     if sliding != usual:
         keys["attention.sliding_window_pattern"] = sliding
     expected = gemma_scalar(name, {**fields, "head_dim": _head_dim(fields)})
-    scalar = fields.get("query_pre_attn_scalar", expected)
+    scalar = _given(fields, "query_pre_attn_scalar")
     if scalar != expected:
         raise OwnlmError(
             f"llama.cpp divides a {name}'s scores by the root of {expected}, and this model's query_pre_attn_scalar is "
             f"{scalar}: as a GGUF file it would give wrong answers"
         )
-    for field, default in GEMMA2_CAPS.items():
-        if name == "gemma2":
-            value = fields.get(field, default)
-            if value is None:
-                raise OwnlmError(f"llama.cpp caps every gemma2's logits, and this model's {field} is null")
-            keys[field] = float(value)
-        elif fields.get(field):
+    for field in GEMMA2_CAPS:
+        if fields.get(field):
             keys[field] = float(fields[field])
+        elif name == "gemma2":
+            raise OwnlmError(f"llama.cpp caps every gemma2's logits, and this model's {field} is null")

@@ -50,7 +50,7 @@ def places_in_gguf(checkpoint: Checkpoint, architecture: Architecture) -> list[P
         found["output.weight"], layouts["output.weight"] = found["token_embd.weight"], Layout.PLAIN
     if "output.weight" not in found and not tied:
         raise OwnlmError(f"the model lacks {head}.weight, and its config.json ties no head to the embedding")
-    experts = checkpoint.fields.get("num_experts", checkpoint.fields.get("num_local_experts"))
+    experts = checkpoint.fields.get("num_experts")
     return [_place(name, parts, layouts[name], experts) for name, parts in found.items()]
 
 

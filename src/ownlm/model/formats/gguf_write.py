@@ -70,17 +70,13 @@ def write_gguf(
         "general.file_type": FILE_TYPES[quantization],
         "general.quantization_version": _QUANTIZATION_VERSION,
         **keys,
-        **vocabulary_keys({**checkpoint.generation, **_set(fields)}, tokenizer_metadata or {}),
+        **vocabulary_keys(fields, tokenizer_metadata or {}),
     }
     entries = [_Table(name=table, numbers=np.array(numbers, np.float32)) for table, numbers in tables.items()]
     planned = [
         _Matrix.plan(place, heads_of(fields), quantization) for place in places_in_gguf(checkpoint, architecture)
     ]
     _write(path, architecture.name, metadata, [*entries, *planned])
-
-
-def _set(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +136,7 @@ def _kind_name(name: str, shape: tuple[int, ...], quantization: str) -> str:
 
 
 def _write(path: Path, architecture: str, metadata: Mapping[str, Any], entries: list[_Table | _Matrix]) -> None:
-    from gguf import GGMLQuantizationType, GGUFWriter
+    from gguf import GGMLQuantizationType
 
     needed = sum(_size(entry) for entry in entries)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -149,7 +145,7 @@ def _write(path: Path, architecture: str, metadata: Mapping[str, Any], entries: 
             raise OwnlmError(
                 f"{path} needs {needed / 1e6:,.0f} MB, which its disk has not; free some or name another place"
             )
-        writer = GGUFWriter(temporary, architecture)
+        writer = _writer(temporary, architecture)
         try:
             for key, value in metadata.items():
                 _add(writer, key, value)
@@ -170,6 +166,20 @@ def _write(path: Path, architecture: str, metadata: Mapping[str, Any], entries: 
         fsync_folder(path.parent)
 
 
+def _writer(path: Path, architecture: str) -> Any:
+    from gguf import GGUFValueType, GGUFWriter
+
+    class Writer(GGUFWriter):
+        def _pack_val(self, val: Any, vtype: Any, add_vtype: bool, sub_type: Any = None) -> bytes:
+            # The package refuses empty lists. llama.cpp reads them, and wants the merges of a BPE that has none.
+            if vtype is GGUFValueType.ARRAY and len(val) == 0 and sub_type is not None:
+                head = self._pack("I", vtype) if add_vtype else b""
+                return bytes(head + self._pack("I", sub_type) + self._pack("Q", 0))
+            return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))
+
+    return Writer(path, architecture)
+
+
 def _size(entry: _Table | _Matrix) -> int:
     return prod(entry.shape) // entry.kind.block * entry.kind.bytes
 
@@ -179,9 +189,7 @@ def _add(writer: Any, key: str, value: Any) -> None:
     from gguf import GGUFValueType as Type
 
     if isinstance(value, list | tuple):
-        if not value:
-            return
-        inner = _scalar_type(value[0])
+        inner = _scalar_type(value[0] if value else "")
         inner = Type.INT32 if inner is Type.UINT32 else inner
         writer.add_key_value(key, list(value), Type.ARRAY, sub_type=inner)
         return
