@@ -117,7 +117,10 @@ class ModelTemplate:
         if DEFAULT_TEMPLATE in self.templates:
             return self.templates[DEFAULT_TEMPLATE]
         if len(self.templates) > 1:
-            raise OwnlmError(f"the model has chat templates for {', '.join(self.templates)}, but none for plain talk")
+            raise OwnlmError(
+                f"the model has chat templates for {', '.join(self.templates)}, but none for plain talk; "
+                "add a chat_template.jinja"
+            )
         return next(iter(self.templates.values()))
 
     def _answers(self, template: "_Compiled", given: Mapping[str, Any], whole: str) -> list[tuple[int, int]]:

@@ -49,7 +49,7 @@ def _refuse_others(fields: Mapping[str, Any], architecture: Architecture) -> Non
         if given is not None and given != value:
             raise OwnlmError(
                 f"llama.cpp computes {architecture.name} with {field} {value!r}, and this model has {given!r}: "
-                "as a GGUF file it would give wrong answers"
+                "as a GGUF file it would give wrong answers; write a folder instead"
             )
 
 
@@ -59,14 +59,14 @@ def _given(fields: Mapping[str, Any], field: str) -> Any:
         # GPT-2's own rule.
         return 4 * _count(fields, "n_embd")
     if value is None:
-        raise OwnlmError(f"config.json lacks {field}, without which no GGUF can be written; add it")
+        raise OwnlmError(f"the model's configuration lacks {field}, without which no GGUF can be written; add it")
     return value
 
 
 def _count(fields: Mapping[str, Any], field: str) -> int:
     value = _given(fields, field)
     if type(value) is not int or value < 1:
-        raise OwnlmError(f"config.json's {field} is {value!r}, no count")
+        raise OwnlmError(f"the model's {field} is {value!r}, no count; restore its files")
     return value
 
 
@@ -131,7 +131,7 @@ def _write_gemma(fields: Mapping[str, Any], name: str, keys: dict[str, Any]) -> 
     kinds = fields.get("layer_types")
     sliding = usual if kinds is None else [kind == "sliding_attention" for kind in kinds]
     if len(sliding) != layers:
-        raise OwnlmError(f"config.json's layer_types names {len(sliding)} layers of {layers}")
+        raise OwnlmError(f"layer_types names {len(sliding)} layers of {layers}; restore the model's files")
     if sliding != usual:
         keys["attention.sliding_window_pattern"] = sliding
     expected = gemma_scalar(name, {**fields, "head_dim": _head_dim(fields)})
@@ -139,13 +139,15 @@ def _write_gemma(fields: Mapping[str, Any], name: str, keys: dict[str, Any]) -> 
     if scalar != expected:
         raise OwnlmError(
             f"llama.cpp divides a {name}'s scores by the root of {expected}, and this model's query_pre_attn_scalar is "
-            f"{scalar}: as a GGUF file it would give wrong answers"
+            f"{scalar}: as a GGUF file it would give wrong answers; write a folder instead"
         )
     for field, default in GEMMA2_CAPS.items():
         if name == "gemma2":
             value = fields.get(field, default)
             if value is None:
-                raise OwnlmError(f"llama.cpp caps every gemma2's logits, and this model's {field} is null")
+                raise OwnlmError(
+                    f"llama.cpp caps every gemma2's logits, and this model's {field} is null; write a folder instead"
+                )
             keys[field] = float(value)
         elif fields.get(field):
             keys[field] = float(fields[field])
