@@ -6,14 +6,12 @@ A file that says anything else than its source is not left behind. What 4 bits c
 every tensor must stay within what its type can hold, and perplexity before and after tells what that costs.
 """
 
-import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +19,8 @@ from torch import Tensor
 
 from ownlm.artefact import disk_errors, write_artefact
 from ownlm.artefact.cache import cache_folder
-from ownlm.artefact.folder import aside
+from ownlm.artefact.folder import DRAFT, Draft, draft_name, move_aside
+from ownlm.artefact.write import fsync_folder, refuse_unfit_name, remove_abandoned
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
@@ -36,6 +35,10 @@ FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # that are normally distributed, with room. A tensor that was mixed up has an error of about 1.4.
 _MOST_ERROR = {"F32": 1e-6, "F16": 2e-3, "BF16": 8e-3, "Q8_0": 0.02, "Q5_0": 0.1, "Q5_1": 0.1, "Q4_0": 0.2, "Q4_1": 0.2}
 _LOSSLESS = 1e-3
+# Who ends a target so wants a file of a format that is not written.
+_OTHER_FILES = frozenset({".bin", ".ckpt", ".ggml", ".h5", ".json", ".onnx", ".pkl", ".pt", ".pth", ".safetensors"})
+_OTHER_TARGET = "free some space, or name another target"
+_TAKEN = "name another target, or add --force to move it aside"
 _MOST_TOKENS = 512
 _LEAST_WORDS = 20
 
@@ -59,11 +62,14 @@ A: 100 degrees Celsius, or 212 degrees Fahrenheit.
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What became of it. `largest_difference` is of logits on the sample, `agreement` the share of its places where
-    the likeliest token is the same; perplexities are a token's.
+    """What became of it; `moved` is where what stood in its place is now.
+
+    `largest_difference` is of logits on the sample, `agreement` the share of its places where the likeliest token is
+    the same; perplexities are a token's.
     """
 
     path: Path
+    moved: Path | None
     bytes: int
     stored_as: Mapping[str, int]
     lossless: bool
@@ -89,30 +95,38 @@ def convert(
     most on what the model is good at. An existing target is refused, or with `force` moved aside.
     """
     target = Path(target)
+    refuse_unfit_name(target)
     to_gguf = target.suffix.lower() == GGUF_SUFFIX
+    if target.suffix.lower() in _OTHER_FILES:
+        raise OwnlmError(
+            f"{target} cannot be written; name a file that ends in {GGUF_SUFFIX}, or a folder without such an ending"
+        )
     if len(text.split()) < _LEAST_WORDS:
         raise OwnlmError(f"the text to compare on has fewer than {_LEAST_WORDS} words; give a longer one")
     files = read_files(locate(source, ask=ask))
     enough = _as_wide_as(files.checkpoint, matrices_alone=to_gguf)
-    kind = (quantization or enough).upper()
+    kind = enough if quantization is None else quantization.upper()
     if kind not in (_MOST_ERROR if to_gguf else FLOATS):
         known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
         more = "" if to_gguf or kind not in _MOST_ERROR else f"; {kind} is for a target that ends in {GGUF_SUFFIX}"
-        raise OwnlmError(f"quantization is one of {known}, got {quantization}{more}")
+        raise OwnlmError(f"quantization is {quantization!r}; choose one of {known}{more}")
     _refuse_what_must_stay(target, files.place)
-    if target.exists() and not force:
-        raise OwnlmError(f"{target} exists already; name another target, or add --force to move it aside")
+    with disk_errors(target, fix=_OTHER_TARGET):
+        if target.exists() and not force:
+            raise OwnlmError(f"{target} exists already; {_TAKEN}")
     before = build_decoder(files.checkpoint)
+    ids = files.tokenizer.prompt_ids(text)[: min(_MOST_TOKENS, before.config.max_position_embeddings)]
+    if len(ids) < 2:
+        raise OwnlmError(f"{files.place} reads one token at most, so nothing can be compared; take another model")
     checkpoint = to_checkpoint(before)
     with _draft(target, files, force=force) as draft:
         if to_gguf:
-            write_file(draft, checkpoint, files, quantization=kind)
+            write_file(draft.path, checkpoint, files, quantization=kind)
         else:
-            write_folder(draft, _cast(checkpoint, kind), files)
-        written = read_files(draft)
+            write_folder(draft.path, _cast(checkpoint, kind), files)
+        written = read_files(draft.path)
         _check_tensors(checkpoint, written.checkpoint)
         _check_tokens(files, written)
-        ids = files.tokenizer.prompt_ids(text)[:_MOST_TOKENS]
         facts = _compare(before, build_decoder(written.checkpoint), ids)
         stored = Counter(tensor.stored_as for tensor in written.checkpoint.tensors.values())
         lossless = all(FLOATS.get(name) is torch.float32 for name in stored) or kind == enough
@@ -121,12 +135,22 @@ def convert(
                 f"the written model's scores differ by {facts['largest_difference']:.3g} from its source's, so nothing "
                 "was kept; please report it, with the source"
             )
-    return Converted(path=target, bytes=_size(target), stored_as=dict(stored.most_common()), lossless=lossless, **facts)
+    return Converted(
+        path=target,
+        moved=draft.moved,
+        bytes=_size(target),
+        stored_as=dict(stored.most_common()),
+        lossless=lossless,
+        **facts,
+    )
 
 
 def _refuse_what_must_stay(target: Path, source: Path) -> None:
     """To move a folder aside moves all that lies in it: not the source, nor where the user or the cache is."""
-    here = target.resolve()
+    try:
+        here = target.resolve()
+    except RuntimeError:
+        raise OwnlmError(f"{target} is a link that leads to itself; name another target") from None
     if here == source.resolve():
         raise OwnlmError(f"{target} is the source itself; name another target")
     for kept, what in ((source, "the source"), (Path.cwd(), "the current folder"), (cache_folder(), "ownlm's cache")):
@@ -135,22 +159,26 @@ def _refuse_what_must_stay(target: Path, source: Path) -> None:
 
 
 @contextmanager
-def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Path]:
+def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Draft]:
     """Where to write; it takes the target's place at the end, unless something was raised."""
     if target.suffix.lower() != GGUF_SUFFIX:
-        with write_artefact(target, files.kind, how={"converted_from": files.place.name}, force=force) as draft:
-            yield draft.path
+        how = {"converted_from": files.place.name}
+        with write_artefact(target, files.kind, how=how, force=force, fix=_OTHER_TARGET, taken=_TAKEN) as draft:
+            yield draft
         return
-    with disk_errors(target):
+    folder = target.with_name(draft_name(target))
+    with disk_errors(target, fix=_OTHER_TARGET):
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(prefix=f".{target.stem}.", dir=target.parent))
+        remove_abandoned(target, DRAFT)
+        folder.mkdir()
         try:
-            yield folder / target.name
-            if target.exists():
-                if not force:
-                    raise OwnlmError(f"{target} was written by another meanwhile, and is kept; name another target")
-                target.rename(aside(target))
-            (folder / target.name).replace(target)
+            draft = Draft(path=folder / target.name)
+            yield draft
+            if target.exists() and not force:
+                raise OwnlmError(f"{target} was written by another meanwhile, and is kept; name another target")
+            draft.moved = move_aside(target)
+            draft.path.replace(target)
+            fsync_folder(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -175,7 +203,9 @@ def _cast(checkpoint: Checkpoint, kind: str) -> Checkpoint:
 def _check_tensors(before: Checkpoint, after: Checkpoint) -> None:
     """Every tensor is there, and as near to its source as its type can be."""
     if missing := sorted(before.tensors.keys() ^ after.tensors.keys()):
-        raise OwnlmError(f"the written model has other tensors than its source ({missing[0]}), so nothing was kept")
+        raise OwnlmError(
+            f"the written model has other tensors than its source ({missing[0]}), so nothing was kept; please report it"
+        )
     for name, stored in after.tensors.items():
         old, new = before.tensors[name].read().float(), stored.read().float()
         if old.shape != new.shape:
@@ -191,18 +221,19 @@ def _check_tensors(before: Checkpoint, after: Checkpoint) -> None:
 def _check_tokens(before: ModelFiles, after: ModelFiles) -> None:
     same_template = (before.template and before.template.jinja) == (after.template and after.template.jinja)
     if before.tokenizer.encode(SAMPLE) != after.tokenizer.encode(SAMPLE) or not same_template:
-        raise OwnlmError("the written model cuts text otherwise than its source, so nothing was kept; please report it")
+        # GGUF says in few words how text is cut; a folder holds the source's own file.
+        fix = "write a folder instead" if after.place.is_file() else "please report it"
+        raise OwnlmError(f"the written model cuts text otherwise than its source, so nothing was kept; {fix}")
     # In GGUF what ends an answer is told by name, which may find more.
     if not set(before.end_ids) <= set(after.end_ids):
         raise OwnlmError(
-            f"the written model ends at {sorted(after.end_ids)}, its source at {sorted(before.end_ids)}, so nothing "
-            "was kept; please report it"
+            f"an answer of the source ends at the tokens {sorted(before.end_ids)}, and the written model can say "
+            f"{sorted(after.end_ids)} alone, so nothing was kept; write a folder instead, or list fewer as eos_token_id"
         )
 
 
 @torch.inference_mode()
 def _compare(before: Decoder, after: Decoder, ids: list[int]) -> dict[str, float]:
-    ids = ids[: before.config.max_position_embeddings]
     old_TV, new_TV = (model(torch.tensor([ids]))[0].float() for model in (before, after))
     if not bool(new_TV.isfinite().all()):
         raise OwnlmError("the written model's scores are not finite, so nothing was kept; choose a wider type")
@@ -215,7 +246,7 @@ def _compare(before: Decoder, after: Decoder, ids: list[int]) -> dict[str, float
 
 
 def _perplexity(logits_TV: Tensor, ids: list[int]) -> float:
-    return math.exp(float(F.cross_entropy(logits_TV[:-1], torch.tensor(ids[1:]))))
+    return float(F.cross_entropy(logits_TV[:-1], torch.tensor(ids[1:])).double().exp())
 
 
 def _size(path: Path) -> int:
