@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ownlm.errors import OwnlmError
+from ownlm.cli.screen_text import safe_line
 
 
 def convert(
@@ -40,19 +40,22 @@ def convert(
     json
         Print the figures as one JSON object.
     """
+    from ownlm.artefact import read_text
     from ownlm.cli.open_model import locate_model
     from ownlm.cli.terminal import terminal_columns
     from ownlm.cli.wrap import wrap_text
     from ownlm.opened import convert as write_converted
     from ownlm.opened.convert import SAMPLE
 
-    sample = SAMPLE if text is None else _read(text)
+    sample = SAMPLE if text is None else read_text(text, fix="name another --text")
     done = write_converted(locate_model(source), target, quantization=quantization, text=sample, force=force)
     if json:
-        sys.stdout.write(dumps({**asdict(done), "path": str(done.path)}, indent=2) + "\n")
+        sys.stdout.write(dumps(asdict(done), indent=2, default=str) + "\n")
         return 0
     types = ", ".join(f"{count} tensors {name}" for name, count in done.stored_as.items())
     lines = [f"{done.path}: {done.bytes / 1e6:,.1f} MB, {types}"]
+    if done.moved:
+        lines.append(f"what was there is now at {done.moved}")
     if done.lossless:
         lines.append(f"read again: same tokens, logits within {done.largest_difference:.2g}: nothing was lost")
     else:
@@ -61,12 +64,5 @@ def convert(
             f"read again: same tokens; the likeliest next token is the same at {done.agreement:.1%} of places",
             f"perplexity on {on}: {done.perplexity_before:.2f} before, {done.perplexity_after:.2f} after",
         ]
-    sys.stdout.write(wrap_text("\n".join(lines), terminal_columns(sys.stdout)) + "\n")
+    sys.stdout.write(wrap_text("\n".join(map(safe_line, lines)), terminal_columns(sys.stdout)) + "\n")
     return 0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OwnlmError(f"cannot read {path} as UTF-8 text ({error}); name another --text") from None
