@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
 from ownlm.model.decoder import Decoder
-from ownlm.model.families import Family, family_of
+from ownlm.model.families import Family, family_of, read_config
 from ownlm.model.families.fields import dtype_fields
 from ownlm.model.families.tensor_map import Stored
 from ownlm.model.formats.huggingface import read_checkpoint, write_checkpoint
@@ -58,8 +58,7 @@ def build_decoder(
     Nothing is allocated before names and shapes are known to fit; then a few tensors are read at a time, so the peak of
     memory is the model and its largest ones.
     """
-    family = family_of(checkpoint.fields)
-    config = family.read_config(checkpoint.fields)
+    family, config = family_of(checkpoint.fields), read_config(checkpoint.fields)
     found = family.TENSORS.found(checkpoint.tensors)
     _refuse_layers_that_are_not_there(config.num_hidden_layers, found)
     with torch.device("meta"), _Undrawn():
@@ -146,7 +145,7 @@ def _check_tied(decoder: Decoder, head: Tensor) -> None:
     weight = decoder.lm_head.weight
     if not torch.equal(head.to(device=weight.device, dtype=weight.dtype), weight):
         raise DamagedError(
-            "config.json ties the head to the embedding, but the file's head is another matrix; "
+            "the configuration ties the head to the embedding, but the file's head is another matrix; "
             "set tie_word_embeddings to false if it is meant"
         )
 
@@ -155,7 +154,8 @@ def _refuse_layers_that_are_not_there(layers: int, found: Mapping[str, StoredTen
     """A config that claims more layers than the file has tensors would only cost time."""
     if layers > len(found):
         raise DamagedError(
-            f"the tensors do not fit config.json: it names {layers} layers, and there are {len(found)} tensors; "
+            f"the tensors do not fit the model's configuration: it names {layers} layers, "
+            f"and there are {len(found)} tensors; "
             "restore the model's files"
         )
 
@@ -173,7 +173,8 @@ def _check_fit(layout: Mapping[str, Stored], found: Mapping[str, StoredTensor], 
     if misfits:
         more = f" (and {len(misfits) - 3} more)" if len(misfits) > 3 else ""
         raise DamagedError(
-            f"the tensors do not fit config.json: {'; '.join(misfits[:3])}{more}; restore the model's files"
+            f"the tensors do not fit the model's configuration: {'; '.join(misfits[:3])}{more}; "
+            "restore the model's files"
         )
 
 

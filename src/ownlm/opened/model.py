@@ -100,7 +100,7 @@ class Model:
     def logits(self, token_ids: Sequence[int]) -> Tensor:
         """Scores of each next token, float32 [T, V]; row t has read token_ids[: t + 1]."""
         if not token_ids:
-            raise OwnlmError("logits need at least one token id")
+            raise OwnlmError("logits need at least one token id; encode a text that is not empty")
         logits_BTV: Tensor = self.decoder(torch.tensor([list(token_ids)], device=self.decoder.device))
         return logits_BTV[0].float().cpu()
 
@@ -118,7 +118,8 @@ class Model:
     def save(self, folder: str | Path) -> Path:
         """Write a Hugging Face model folder, with its card. An existing folder is refused."""
         target = Path(folder)
-        with write_artefact(target, self.files.kind, how={"saved_from": self.files.place.name}) as draft:
+        how = {"saved_from": self.files.place.name}
+        with write_artefact(target, self.files.kind, how=how, taken="name another folder") as draft:
             write_folder(draft.path, to_checkpoint(self.decoder), self.files)
         return target
 

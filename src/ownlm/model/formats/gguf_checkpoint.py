@@ -36,7 +36,8 @@ def gguf_checkpoint(file: GgufFile) -> Checkpoint:
         rule, layer = _rule_for(tensor.name, rules, architecture, layers, str(file.path))
         if rule.layout is Layout.EXPERTS and tensor.shape[0] != fields["num_experts"]:
             raise DamagedError(
-                f"{file.path} has {fields['num_experts']} experts, and {tensor.name!r} {tensor.shape[0]}"
+                f"{file.path} has {fields['num_experts']} experts, and {tensor.name!r} {tensor.shape[0]}; "
+                "convert it again"
             )
         tensors.update(_stored(file, tensor, rule, layer, heads))
     return Checkpoint(fields=fields, tensors=tensors)
@@ -51,7 +52,8 @@ def _rule_for(
     rule = rules.get(f"blk.{{}}.{found[2]}" if found else stem)
     if rule is None or suffix not in ("weight", "bias") or (layer and int(layer) >= layers):
         raise DamagedError(
-            f"{where} holds the tensor {name!r}, which a {architecture.name} of {layers} layers does not have"
+            f"{where} holds the tensor {name!r}, which a {architecture.name} of {layers} layers does not have; "
+            "fetch or convert it again"
         )
     return rule, layer
 

@@ -43,11 +43,14 @@ def shape_in_hf(shape: tuple[int, ...], layout: Layout, heads: Heads, name: str)
     }
     if layout in parts and shape[0] % parts[layout]:
         raise DamagedError(
-            f"the tensor {name!r} has {shape[0]} rows, no multiple of {parts[layout]}, as its heads need"
+            f"the tensor {name!r} has {shape[0]} rows, no multiple of {parts[layout]}, as its heads need; "
+            "convert the file again"
         )
     if layout is Layout.EXPERTS:
         if len(shape) != 3:
-            raise DamagedError(f"the tensor {name!r} of all experts has {len(shape)} dimensions, not 3")
+            raise DamagedError(
+                f"the tensor {name!r} of all experts has {len(shape)} dimensions, not 3; convert the file again"
+            )
         return shape[1:]
     return shape[::-1] if layout is Layout.TRANSPOSED else shape
 

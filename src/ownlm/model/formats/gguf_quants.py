@@ -30,7 +30,10 @@ Decode = Callable[[Bytes, Floats], Floats]
 def dequantize(stored: memoryview, kind: Kind, name: str) -> Floats:
     """All numbers of the tensor `name`. Infinite ones and NaN are refused: they would silently spread."""
     if kind.name not in _DECODERS and kind.name not in _OTHERS:
-        raise OwnlmError(f"the tensor {name!r} is stored as {kind.name}, which ownlm does not read as weights")
+        raise OwnlmError(
+            f"the tensor {name!r} is stored as {kind.name}, which ownlm does not read as weights; "
+            "take another file of the model"
+        )
     blocks = np.frombuffer(stored, np.uint8).reshape(-1, kind.bytes)
     out = np.empty((len(blocks), kind.block), np.float32)
     decode = _DECODERS.get(kind.name) or _by_the_package(kind.name)
@@ -50,7 +53,9 @@ def quantize(numbers: Floats, kind: str, name: str) -> Bytes:
     from gguf.quants import quantize as encode
 
     if not np.isfinite(numbers).all():
-        raise OwnlmError(f"the tensor {name!r} holds NaN or infinite numbers, which no file should keep")
+        raise OwnlmError(
+            f"the tensor {name!r} holds NaN or infinite numbers, which no file should keep; restore the model"
+        )
     if kind == "F32":
         return np.ascontiguousarray(numbers, np.float32).view(np.uint8)
     if kind == "F16":
