@@ -10,7 +10,8 @@ from collections.abc import Sequence as Items
 import torch
 from torch import Tensor
 
-from ownlm.engine.attend import Span, StepAttention
+from ownlm.engine.attend import Span
+from ownlm.engine.attend_varlen import attention_of
 from ownlm.engine.paged_cache import PagedCache
 from ownlm.engine.scheduler import Turn
 from ownlm.model import Decoder
@@ -49,11 +50,11 @@ class Runner:
             # However the prompt is cut, its angles are those of the whole prompt; what is drawn is as long as it is.
             lengths += [max(sequence.prompt_length, position + 1) for position in range(first, last)]
             spans.append(Span(count=len(fed), length=last, blocks=sequence.blocks))
-        device = self.model.device
+        device, config = self.model.device, self.model.config
         hidden_1NE = self.model.hidden(
             torch.tensor([tokens], device=device),
             torch.tensor([positions], device=device),
-            cache=StepAttention(self.cache, spans),
+            cache=attention_of(self.cache, spans, self.model.lm_head.weight.dtype, config.attn_logit_softcapping),
             lengths_BT=torch.tensor([lengths], device=device),
         )
         if not wanted:
