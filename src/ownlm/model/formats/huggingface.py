@@ -31,7 +31,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         fields=read_config(folder),
         tensors=_tensors(folder),
-        generation=_read_json(generation) if generation.is_file() else {},
+        generation=read_json(generation) if generation.is_file() else {},
     )
 
 
@@ -39,10 +39,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise OwnlmError(f"{folder} holds no {CONFIG}, so it is no model folder; name a folder that a run wrote")
-    return _read_json(path)
+    return read_json(path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file of a model; what is no such file is refused before it fills the memory."""
     if path.stat().st_size > _MOST_JSON_BYTES:
         raise DamagedError(f"{path} has {path.stat().st_size:,} bytes, more than any such file; restore it")
     try:
@@ -78,7 +79,7 @@ def _tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    places = _read_json(path).get("weight_map")
+    places = read_json(path).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise DamagedError(f"{path} has no weight_map; restore it")
     for name in places.values():
