@@ -151,9 +151,10 @@ def load(
 ) -> Model:
     """Open a model folder, a run's folder, a .gguf file, a starter or hub:ORG/NAME, after checking its files.
 
-    `dtype` is what it computes in: "float32" is the reference, whatever the file holds. `quantize`: "blocks" computes
-    on a file's 4-bit blocks, "none" dequantises them. By default what is fastest here; `arithmetic` tells. A starter
-    that is not here is fetched when `ask`, called with a question, gives True; see model.locate.
+    `dtype` is what it computes in: "float32" is the reference, whatever the file holds; "auto" what is fastest here.
+    `quantize`: "blocks" computes on a file's 4-bit blocks, "none" dequantises them. By default blocks where that is
+    fast, else float32; `arithmetic` tells, and model/arithmetic.py has the whole table. A starter that is not here is
+    fetched when `ask`, called with a question, gives True; see model.locate.
     """
     files = read_files(locate(model, ask=ask, progress=progress))
     device = device or best_device()
