@@ -143,8 +143,9 @@ class Ours:
             for turn, logits in zip(turns, scores, strict=True):
                 if logits is not None:
                     drawn = len(turn.sequence.tokens) - len(said)
-                    for row in range(len(logits)):
-                        logits[row, (text + [0] * 32)[drawn + row]] = 1e4
+                    with torch.inference_mode():
+                        for row in range(len(logits)):
+                            logits[row, (text + [0] * 32)[drawn + row]] = 1e4
             return scores
 
         runner.run = forced  # type: ignore[method-assign]
