@@ -95,20 +95,26 @@ class Engine:
     def idle(self) -> bool:
         return not self._of
 
-    def add(self, request: Request) -> Ticket:
-        """Take a request; OwnlmError where it cannot be answered, before anything is computed."""
+    def check(self, request: Request) -> None:
+        """OwnlmError where a request cannot be answered. Any thread may ask: a grammar is then compiled already."""
         prompt = request.prompt
         if not prompt:
             raise OwnlmError("the prompt is empty; give at least one token to go on from")
-        if not all(0 <= id < self.model.config.vocab_size for id in prompt):
+        if not all(0 <= id < self.runner.width for id in prompt):
             raise OwnlmError(f"the prompt holds an id that is no token's; ids are 0 to {self.runner.width - 1}")
         if len(prompt) >= self.context:
             raise OwnlmError(f"the prompt has {len(prompt)} tokens, the model's context is {self.context}; shorten it")
         request.sampling.check_ids(self.runner.width)
+        if request.grammar is not None:
+            self.grammars.compile(request.grammar)
+
+    def add(self, request: Request) -> Ticket:
+        """Take a request; OwnlmError where it cannot be answered, before anything is computed."""
+        self.check(request)
         ticket = Ticket(next(self._ids), request)
         # Compiled once; each answer walks through the grammar by itself.
         matchers = [
-            None if request.grammar is None else self.grammars.start(request.grammar, after=prompt)
+            None if request.grammar is None else self.grammars.start(request.grammar, after=request.prompt)
             for _ in range(request.sampling.n)
         ]
         salt = self._salt(request)
