@@ -35,9 +35,7 @@ class _Beam:
     total: float = 0.0
 
     def plus(self, token: int, logprob: float) -> "_Beam":
-        return _Beam(
-            tokens=(*self.tokens, token), logprobs=(*self.logprobs, logprob), total=self.total + logprob
-        )
+        return _Beam(tokens=(*self.tokens, token), logprobs=(*self.logprobs, logprob), total=self.total + logprob)
 
 
 def beam_search(
@@ -70,11 +68,10 @@ def beam_search(
     running, ended = [_Beam()], list[_Beam]()
     for length in range(1, max_tokens + 1):
         found = sorted(_continued(engine, prompt, running, beams, cache_salt), key=lambda beam: -beam.total)
-        going = [beam for beam in found if beam.tokens[-1] not in engine.end_ids]
-        # An end counts only if it is itself among the best; at max_tokens everything ends.
-        ended += found[:beams] if length == max_tokens else [beam for beam in found[:beams] if beam not in going]
+        # An end counts only where it is itself among the best; at max_tokens everything ends.
+        ended += [beam for beam in found[:beams] if length == max_tokens or beam.tokens[-1] in engine.end_ids]
         ended = sorted(ended, key=lambda beam: -score(beam, len(beam.tokens)))[:beams]
-        running = going[:beams]
+        running = [beam for beam in found if beam.tokens[-1] not in engine.end_ids][:beams]
         if not running:
             break
         if len(ended) == beams:
@@ -85,14 +82,10 @@ def beam_search(
     return [_answer(engine, prompt, beam, score(beam, len(beam.tokens))) for beam in ended]
 
 
-def _continued(
-    engine: Engine, prompt: list[int], running: list[_Beam], beams: int, cache_salt: str
-) -> Iterator[_Beam]:
+def _continued(engine: Engine, prompt: list[int], running: list[_Beam], beams: int, cache_salt: str) -> Iterator[_Beam]:
     """Every beam with each of its likeliest next tokens: so many that among them are `beams` that are no end."""
     sampling = Sampling(max_tokens=1, temperature=0, logprobs=beams + len(engine.end_ids))
-    requests = [
-        Request(prompt=[*prompt, *beam.tokens], sampling=sampling, cache_salt=cache_salt) for beam in running
-    ]
+    requests = [Request(prompt=[*prompt, *beam.tokens], sampling=sampling, cache_salt=cache_salt) for beam in running]
     for beam, answer in zip(running, complete(engine, requests), strict=True):
         for token, logprob in answer.top[0]:
             yield beam.plus(token, logprob)
