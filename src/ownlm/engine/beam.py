@@ -63,7 +63,7 @@ def beam_search(
     max_tokens = min(max_tokens, engine.context - len(prompt))
 
     def score(beam: _Beam, tokens: int) -> float:
-        return beam.total / tokens**length_penalty
+        return float(beam.total / tokens**length_penalty)
 
     running, ended = [_Beam()], list[_Beam]()
     for length in range(1, max_tokens + 1):

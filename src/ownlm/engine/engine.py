@@ -150,6 +150,8 @@ class Engine:
         news: dict[int, Ticket] = {}
         for turn, logits in zip(turns, self.runner.run(turns), strict=True):
             ticket = turn.sequence.ticket
+            if turn.sequence.finished:
+                continue  # another answer to the same prompt failed in this step
             pieces = self._take(turn, logits)
             ticket.pieces.extend(pieces)
             if pieces or ticket.finished:
@@ -206,10 +208,12 @@ class Engine:
 
     def _fail(self, sequence: Sequence, error: OwnlmError) -> None:
         """The request cannot be answered further; the others go on."""
-        sequence.ticket.error = str(error)
+        ticket = sequence.ticket
+        ticket.error = str(error)
+        held = {block for answer in self._of[ticket.id] for block in answer.blocks}
+        self.cancel(ticket)
         # A number that is not finite would reach others through the blocks that it is left in.
-        self.runner.cache.clear(sequence.blocks)
-        self.cancel(sequence.ticket)
+        self.runner.cache.clear(self.scheduler.blocks.forget(held))
 
     def _salt(self, request: Request) -> bytes:
         """What besides its tokens decides what is computed for a text."""
