@@ -12,7 +12,7 @@ A block that nobody holds keeps its content until it is needed; the one unused f
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 BLOCK = 16
 
@@ -82,6 +82,14 @@ class Blocks:
                 self._free[block] = None
                 if self._hash_of[block] is None:
                     self._free.move_to_end(block, last=False)
+
+    def forget(self, blocks: Iterable[int]) -> list[int]:
+        """Keep nothing in those of the blocks that nobody holds; returns these."""
+        unheld = [block for block in blocks if self.is_free(block)]
+        for block in unheld:
+            self._forget(block)
+            self._free.move_to_end(block, last=False)
+        return unheld
 
     def _forget(self, block: int) -> None:
         hash = self._hash_of[block]

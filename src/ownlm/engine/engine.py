@@ -99,20 +99,26 @@ class Engine:
     def idle(self) -> bool:
         return not self._of
 
-    def add(self, request: Request) -> Ticket:
-        """Take a request; OwnlmError where it cannot be answered, before anything is computed."""
+    def check(self, request: Request) -> None:
+        """OwnlmError where a request cannot be answered. Any thread may ask: a grammar is then compiled already."""
         prompt = request.prompt
         if not prompt:
             raise OwnlmError("the prompt is empty; give at least one token to go on from")
-        if not all(0 <= id < self.model.config.vocab_size for id in prompt):
+        if not all(0 <= id < self.runner.width for id in prompt):
             raise OwnlmError(f"the prompt holds an id that is no token's; ids are 0 to {self.runner.width - 1}")
         if len(prompt) >= self.context:
             raise OwnlmError(f"the prompt has {len(prompt)} tokens, the model's context is {self.context}; shorten it")
         request.sampling.check_ids(self.runner.width)
+        if request.grammar is not None:
+            self.grammars.compile(request.grammar)
+
+    def add(self, request: Request) -> Ticket:
+        """Take a request; OwnlmError where it cannot be answered, before anything is computed."""
+        self.check(request)
         ticket = Ticket(next(self._ids), request)
         # Compiled once; each answer walks through the grammar by itself.
         matchers = [
-            None if request.grammar is None else self.grammars.start(request.grammar, after=prompt)
+            None if request.grammar is None else self.grammars.start(request.grammar, after=request.prompt)
             for _ in range(request.sampling.n)
         ]
         salt = self._salt(request)
@@ -148,6 +154,8 @@ class Engine:
         news: dict[int, Ticket] = {}
         for turn, logits in zip(turns, self.runner.run(turns), strict=True):
             ticket = turn.sequence.ticket
+            if turn.sequence.finished:
+                continue  # another answer to the same prompt failed in this step
             pieces = self._take(turn, logits)
             ticket.pieces.extend(pieces)
             if pieces or ticket.finished:
@@ -204,10 +212,12 @@ class Engine:
 
     def _fail(self, sequence: Sequence, error: OwnlmError) -> None:
         """The request cannot be answered further; the others go on."""
-        sequence.ticket.error = str(error)
+        ticket = sequence.ticket
+        ticket.error = str(error)
+        held = {block for answer in self._of[ticket.id] for block in answer.blocks}
+        self.cancel(ticket)
         # A number that is not finite would reach others through the blocks that it is left in.
-        self.runner.cache.clear(sequence.blocks)
-        self.cancel(sequence.ticket)
+        self.runner.cache.clear(self.scheduler.blocks.forget(held))
 
     def _salt(self, request: Request) -> bytes:
         """What besides its tokens decides what is computed for a text."""

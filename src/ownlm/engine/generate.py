@@ -1,6 +1,6 @@
 """Answers as a whole or as they are drawn: the engine driven from the caller's own thread."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ownlm.engine.engine import Engine
 from ownlm.engine.request import Completion, Piece, Request, Ticket
@@ -43,10 +43,15 @@ def complete(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
 def completions(ticket: Ticket) -> list[Completion]:
     """The answers of a request that has ended."""
     _check(ticket)
-    return [
-        _completion([piece for piece in ticket.pieces if piece.choice == choice])
-        for choice in range(ticket.request.sampling.n)
-    ]
+    return whole(ticket.pieces, ticket.request.sampling.n)
+
+
+def whole(pieces: Iterable[Piece], n: int) -> list[Completion]:
+    """The `n` answers that the pieces of one request make, however they are mixed."""
+    answers: list[list[Piece]] = [[] for _ in range(n)]
+    for piece in pieces:
+        answers[piece.choice].append(piece)
+    return [_completion(answer) for answer in answers]
 
 
 def _completion(pieces: list[Piece]) -> Completion:

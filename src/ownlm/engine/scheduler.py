@@ -106,7 +106,8 @@ class Scheduler:
         if sequence is None:
             return None
         while len(self.running) >= self.max_sequences or not self._fits(sequence):
-            if not self.running or self.running[-1].order < sequence.order:
+            # Answers to one prompt are equal in order: none is put back for another.
+            if not self.running or self.running[-1].order <= sequence.order:
                 return None
             self._put_back(self.running[-1])
         self.waiting.remove(sequence)
@@ -116,7 +117,7 @@ class Scheduler:
         sequence.computed = len(sequence.blocks) * BLOCK
         taken = self._extend(sequence, len(sequence.tokens))
         assert taken
-        if not sequence.drawn:
+        if sequence.choice == 0 and not sequence.drawn:
             sequence.ticket.cached_tokens = max(sequence.ticket.cached_tokens, sequence.computed)
         insort(self.running, sequence, key=_order)
         return sequence
