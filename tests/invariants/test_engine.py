@@ -245,6 +245,16 @@ def test_nothing_around_a_request_changes_it(shape: str) -> None:
     assert put_back > 0 and accepted > 0 and shared > 0, (put_back, accepted, shared)
 
 
+def test_only_a_tie_excuses_a_difference() -> None:
+    model, request = copy.deepcopy(decoder("plain")), POOL[8]
+    assert request.sampling.temperature == 0
+    best, second = scores(model, request.prompt)[-1].topk(2).indices.tolist()
+    assert not near_tie(model, request, 0, [], best, second)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[second] = model.model.embed_tokens.weight[best] * (1 + 1e-7)
+    assert second not in request.prompt and near_tie(model, request, 0, [], best, second)
+
+
 @pytest.mark.parametrize("cache_dtype", ["bfloat16", "int8"])
 @pytest.mark.parametrize("shape", ["plain", "gemma"])
 def test_a_rounded_cache_says_the_same_however_it_is_cut(shape: str, cache_dtype: Any) -> None:
