@@ -7,24 +7,42 @@ from ownlm.engine.request import Completion, Piece, Request, Ticket
 from ownlm.errors import OwnlmError
 
 
-def stream(engine: Engine, request: Request) -> Iterator[Piece]:
-    """Pieces of the answers as they are drawn. A bad request is refused at the call.
+def stream(engine: Engine, request: Request) -> "PieceStream":
+    """Pieces of the answers as they are drawn. A bad request is refused at the call."""
+    return PieceStream(engine, request)
 
-    Closing the iterator cancels the request. Several may be read in turns: they share the engine's steps.
+
+class PieceStream(Iterator[Piece]):
+    """Closing it, or letting go of it, cancels the request, also before the first piece.
+
+    Several may be read in turns: they share the engine's steps.
     """
-    return _pieces(engine, engine.add(request))
 
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine = engine
+        self.ticket = engine.add(request)
 
-def _pieces(engine: Engine, ticket: Ticket) -> Iterator[Piece]:
-    try:
-        while ticket.pieces or not ticket.finished:
-            if ticket.pieces:
-                yield ticket.pieces.popleft()
-            else:
-                engine.step()
+    def __next__(self) -> Piece:
+        ticket = self.ticket
+        while not ticket.pieces and not ticket.finished:
+            try:
+                self._engine.step()
+            except BaseException:
+                self.close()
+                raise
+        if ticket.pieces:
+            return ticket.pieces.popleft()
         _check(ticket)
-    finally:
-        engine.cancel(ticket)
+        raise StopIteration
+
+    def close(self) -> None:
+        """No further token is drawn, and what the answers held of the cache is free."""
+        self._engine.cancel(self.ticket)
+        self.ticket.pieces.clear()
+
+    def __del__(self) -> None:
+        if hasattr(self, "ticket"):
+            self.close()
 
 
 def complete(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
@@ -44,20 +62,27 @@ def completions(ticket: Ticket) -> list[Completion]:
     """The answers of a request that has ended."""
     _check(ticket)
     return [
-        _completion([piece for piece in ticket.pieces if piece.choice == choice])
+        _completion(ticket, [piece for piece in ticket.pieces if piece.choice == choice])
         for choice in range(ticket.request.sampling.n)
     ]
 
 
-def _completion(pieces: list[Piece]) -> Completion:
+def _completion(ticket: Ticket, pieces: list[Piece]) -> Completion:
     reason = pieces[-1].finish_reason
     assert reason is not None
+    text = "".join(piece.text for piece in pieces)
     return Completion(
-        text="".join(piece.text for piece in pieces),
+        text=text,
         token_ids=[piece.token_id for piece in pieces],
         log_probabilities=[piece.logprob for piece in pieces],
         top=[piece.top for piece in pieces],
+        # What a stop string took away begins at the end.
+        offsets=[min(piece.offset, len(text)) for piece in pieces],
         finish_reason=reason,
+        cached_tokens=ticket.cached_tokens,
+        drafted=ticket.drafted,
+        accepted=ticket.accepted,
+        prompt_tokens=ticket.prompt_tokens,
     )
 
 
