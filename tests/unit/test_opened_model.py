@@ -1,6 +1,7 @@
 """The public model: keywords in, answers with their figures out."""
 
 import json
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_an_answer_has_its_figures(base: Model) -> None:
     again = base.generate(prompt, **asked)
     assert again.text == answer.text and again.prompt_logprobs is None
     assert again.usage["cached_tokens"] > 0 and again.usage["cached_tokens"] % 16 == 0
-    assert list(base.stream("The cat", echo=True, **asked))[0] == "The cat"
+    assert next(base.stream("The cat", echo=True, **asked)) == "The cat"
 
 
 def test_choices_differ_and_each_is_what_its_seed_says(base: Model) -> None:
@@ -138,6 +139,20 @@ def test_prompts_that_do_not_fit(base: Model) -> None:
     for prompt, words in (("", "the prompt is empty"), ("cat " * 999, "the model's context is")):
         with pytest.raises(OwnlmError, match=words):
             base.generate(prompt)
+
+
+def test_scores_that_are_no_numbers_fail_every_choice_and_nobody_else(workshop: Path) -> None:
+    model = load(workshop / "base")
+    head = model.decoder.head
+    # All three are being written when it happens: none begins before the first has read the prompt.
+    factors = chain((1, 1, 1), repeat(torch.nan))
+    model.decoder.head = lambda hidden: head(hidden) * next(factors)  # type: ignore[method-assign,assignment]
+    with pytest.raises(OwnlmError, match="no finite numbers"):
+        model.choices("The cat", n=3, ignore_eos=True)
+    model.decoder.head = head  # type: ignore[method-assign]
+    blocks = model.engine.scheduler.blocks
+    assert model.engine.idle and blocks.free == blocks.count
+    assert model.generate("The cat", max_tokens=2, ignore_eos=True).usage["completion_tokens"] == 2
 
 
 def test_a_schema_with_recursion_and_a_long_stop_list_work(base: Model) -> None:

@@ -143,6 +143,8 @@ class Engine:
             return []
         news: dict[int, Ticket] = {}
         for turn, logits in zip(turns, self.runner.run(turns), strict=True):
+            if turn.sequence.finished:
+                continue  # another answer to its prompt has just failed, and this one with it
             ticket = turn.sequence.ticket
             pieces = self._take(turn, logits)
             ticket.pieces.extend(pieces)
