@@ -1,6 +1,9 @@
 """The public model: keywords in, answers with their figures out."""
 
+import io
 import json
+import os
+import signal
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from ownlm.cli.chat_loop import run_chat
+from ownlm.cli.chat_session import ChatOptions
 from ownlm.engine import EngineConfig
 from ownlm.engine.grammar import Grammar
 from ownlm.errors import OwnlmError
@@ -162,6 +167,15 @@ def test_a_schema_with_recursion_and_a_long_stop_list_work(base: Model) -> None:
     assert base.generate("The cat", max_tokens=4, stop=stop).usage["completion_tokens"] <= 4
 
 
+class Interrupting(io.StringIO):
+    """A terminal at which Ctrl-C is pressed as soon as something is shown."""
+
+    def write(self, text: str) -> int:
+        if text and not self.getvalue():
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().write(text)
+
+
 def test_an_answer_that_is_let_go_of_leaves_nothing_in_the_engine(workshop: Path) -> None:
     model = load(workshop / "chat")
     blocks = model.engine.scheduler.blocks
@@ -176,6 +190,11 @@ def test_an_answer_that_is_let_go_of_leaves_nothing_in_the_engine(workshop: Path
         answer.cancel()
     assert (answer.finish_reason, answer.tokens) == ("cancelled", 1)
     assert model.engine.idle and not model.engine.scheduler.running and blocks.free == blocks.count
+    stdout, stderr = Interrupting(), io.StringIO()
+    options = ChatOptions(prompt="Who are you?", max_tokens=50)
+    assert run_chat(model, options=options, stdin=io.StringIO(), stdout=stdout, stderr=stderr) == 130
+    assert "stopped by Ctrl-C" in stderr.getvalue()
+    assert model.engine.idle and blocks.free == blocks.count
     answer = model.stream_chat(messages, max_tokens=50, ignore_eos=True)
     for _ in answer:
         break  # the reader has left, and holds on to the answer

@@ -19,7 +19,7 @@ from ownlm.engine import Request, Ticket, completions
 from ownlm.errors import OwnlmError
 from ownlm.opened.answer import answer_to
 from ownlm.opened.asked import GRAMMARS, make_request
-from ownlm.opened.batch_file import Answers, open_prompts, read_object
+from ownlm.opened.batch_file import Answers, check_places, open_prompts, read_object
 from ownlm.opened.model import Model
 
 MOST_WAITING = 4096
@@ -51,9 +51,8 @@ def generate_file(
 
     `asked` are keywords as for Model.generate; a line may say otherwise. With n above 1 a line has "choices".
     """
+    check_places(source, out)
     prompts = open_prompts(source)
-    if out.exists() and out.samefile(source):
-        raise OwnlmError(f"{out} is the input itself; name another --output")
     # What is wrong for every line is told once, before anything is written.
     checked = make_request([], asked)
     checked.sampling.check_ids(model.engine.runner.width)

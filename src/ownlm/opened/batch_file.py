@@ -40,8 +40,6 @@ class Prompts:
 
 def open_prompts(path: Path) -> Prompts:
     """OwnlmError where there is nothing to answer. A line that is wrong among others is no matter."""
-    if not path.is_file():
-        raise OwnlmError(f"no such file: {path}; --input takes a file of JSON lines")
     with path.open("rb") as file:
         digest, count, last = hashlib.sha256(), 0, b"\n"
         while chunk := file.read(_CHUNK):
@@ -57,14 +55,22 @@ def open_prompts(path: Path) -> Prompts:
     return Prompts(path=path, count=count, sha256=digest.hexdigest())
 
 
+def check_places(source: Path, out: Path) -> None:
+    """OwnlmError where `source` cannot be read or `out` not be written, whatever they hold."""
+    if not source.is_file():
+        raise OwnlmError(f"no such file: {source}; --input takes a file of JSON lines")
+    if out.is_dir() or not out.parent.is_dir():
+        raise OwnlmError(f"{out} is a folder or lies in none that exists; --output takes a file's name")
+    if out.exists() and out.samefile(source):
+        raise OwnlmError(f"{out} is the input itself; name another --output")
+
+
 class Answers:
     """OUT while it is being written; `done` lines of it are there already."""
 
     def __init__(self, out: Path, made_from: Mapping[str, Any], *, force: bool) -> None:
         """`made_from` decides what the answers are: where it has changed, what was begun is not gone on with."""
         self.out, self.state = out, out.with_name(f"{out.name}.state.json")
-        if out.is_dir() or not out.parent.is_dir():
-            raise OwnlmError(f"{out} is a folder or lies in none that exists; --output takes a file's name")
         content = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
         with disk_errors(out):
             self.file, self.done = self._go_on(content, force) or self._begin(content)
