@@ -77,14 +77,14 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, damage: object) -> 
     tensors = load_file(tmp_path / "model.safetensors")
     damage(tensors)  # type: ignore[operator]
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(DamagedError, match=r"tensors do not fit config\.json: .*(model\.norm|extra)"):
+    with pytest.raises(DamagedError, match=r"tensors do not fit the model's configuration: .*(model\.norm|extra)"):
         read_decoder(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "mamba"}, "model_type 'mamba', .*it opens: gemma2, .*qwen3"),
+        ({"model_type": "mamba"}, "model_type is 'mamba', .*it opens: gemma2, .*qwen3"),
         ({"model_type": "llama"}, "q_norm.weight belongs to no layer"),
         ({"rope_scaling": {"rope_type": "fancy", "factor": 4}}, "type is 'fancy'"),
         ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4}}, "lacks factor"),

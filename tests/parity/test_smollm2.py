@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from ownlm.errors import OwnlmError
+from ownlm.model import quantized
 from ownlm.model.starters import STARTERS, find_starter
 from ownlm.opened import Model, convert, load
+from ownlm.opened.convert import SAMPLE
 
 REFERENCE = json.loads((Path(__file__).parent / "references" / "smollm2.json").read_text(encoding="utf-8"))
 # Two tokens whose scores differ by less are as good as equal: which comes first is rounding's choice.
@@ -30,7 +32,7 @@ def smollm2() -> Model:
         here = None
     if here is None:
         pytest.skip("announced: the starter smollm2 was not fetched; ownlm starter get smollm2 --yes")
-    return load("smollm2")
+    return load("smollm2", dtype="float32")
 
 
 def test_prompts_are_the_same_ids(smollm2: Model) -> None:
@@ -44,7 +46,7 @@ def test_llama_cpp_says_the_same_from_the_file_that_we_write(
 ) -> None:
     written = tmp_path_factory.mktemp("smollm2") / "f16.gguf"
     convert("smollm2", written, quantization="F16")
-    model = load(written)
+    model = load(written, dtype="float32")
     written.unlink()
     for prompt, theirs in zip(REFERENCE["prompts"], REFERENCE["greedy_f16"], strict=True):
         (answer,) = model.complete([prompt], temperature=0, max_tokens=len(theirs), ignore_eos=True)
@@ -79,3 +81,14 @@ def test_transformers_computes_the_same_scores(smollm2: Model, shared_data: Path
         assert float((logprobs_T - torch.tensor(case["logprobs_of_prompt_tokens"])).abs().max()) < 1e-3
         (answer,) = smollm2.complete([case["ids"]], temperature=0, max_tokens=24, ignore_eos=True)
         assert answer.token_ids == case["greedy24"]
+
+
+def test_blocks_and_bfloat16_say_what_float32_says(smollm2: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Teacher-forced; and the packed kernels compute, not the dense product of many rows."""
+    monkeypatch.setattr(quantized, "FEW_ROWS", 1_000)
+    ids = smollm2.tokenizer.prompt_ids(SAMPLE)[:192]
+    exact_TV = smollm2.logits(ids)
+    for model in (load("smollm2", quantize="blocks", device="cpu"), load("smollm2", dtype="bfloat16")):
+        got_TV = model.logits(ids)
+        agreement = float((got_TV.argmax(-1) == exact_TV.argmax(-1)).double().mean())
+        assert agreement >= 0.9 and 0 < float((got_TV - exact_TV).square().mean().sqrt()) <= 0.25, model.arithmetic

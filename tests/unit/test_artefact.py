@@ -98,6 +98,8 @@ def test_what_is_not_listed_and_the_readme_may_change(tmp_path: Path) -> None:
     (tmp_path / "a" / "README.md").write_text("edited")
     (tmp_path / "a" / "notes.txt").write_text("mine")
     verify_artefact(tmp_path / "a")
+    (tmp_path / "a" / "README.md").unlink()
+    verify_artefact(tmp_path / "a")
 
 
 def test_a_changed_file_is_named(tmp_path: Path) -> None:
@@ -117,6 +119,22 @@ def test_wrong_folders_are_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(OwnlmError, match=message):
             read_card(folder, kind)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "x/..", "a\nb", "a\x1b[31m", "a\0b", "x" * 300, "x" * 250])
+def test_names_that_nothing_can_be_written_under(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OwnlmError, match=r"end it in a name|control characters|choose a shorter name"):
+        make(Path(name), force=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_card_of_other_types(tmp_path: Path) -> None:
+    card = json.loads((make(tmp_path / "a") / "card.json").read_text())
+    for change in ({"created": 7}, {"kind": []}, {"inputs": None}, {"figures": []}):
+        (tmp_path / "a" / "card.json").write_text(json.dumps(card | change))
+        with pytest.raises(DamagedError, match=r"card\.json is damaged"):
+            read_card(tmp_path / "a")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "nonsense", '{"kind": 1}', "\x00"])

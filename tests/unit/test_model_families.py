@@ -12,7 +12,7 @@ import torch
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model import DecoderConfig
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
-from ownlm.model.families import FAMILIES, Rule, TensorMap, family_of
+from ownlm.model.families import FAMILIES, Rule, TensorMap, family_of, read_config
 from ownlm.model.families import __file__ as families_file
 from ownlm.model.families.fields import read_shape, refuse_others, with_defaults, write_shape
 from ownlm.model.families.rope_fields import read_rope, write_rope
@@ -79,7 +79,11 @@ def test_a_missing_family_is_named_with_those_there_are(name: Any) -> None:
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ("llama", {"rope_parameters": {"rope_type": "default", "mrope_section": [1]}}, "mrope_section"),
         ("llama", {"rope_parameters": {"rope_type": "proportional", "factor": 1.0}}, "proportional"),
-        ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "turns 0.5 of each"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+            "partial_rotary_factor is 0.5",
+        ),
         ("llama", {"rope_scaling": "linear"}, "must be an object"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
@@ -88,6 +92,15 @@ def test_a_missing_family_is_named_with_those_there_are(name: Any) -> None:
         ("phi3", {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "phi3 knows longrope alone"),
         ("olmo2", {"clip_qkv": 8.0}, "clip_qkv"),
         ("qwen2", {"embedding_multiplier": 2.0}, "embedding_multiplier"),
+        ("llama", {"layer_types": ["full_attention"] * 9}, "layer_types names 9 layers, and num_hidden_layers is"),
+        ("gpt2", {"layer_types": ["full_attention"] * 9}, "layer_types names 9 layers"),
+        ("qwen3", {"layer_types": []}, "layer_types names 0 layers"),
+        ("qwen3", {"layer_types": [{}]}, "layer_types must be a list of names"),
+        ("llama", {"layer_types": {}}, "layer_types must be a list of names"),
+        ("qwen2", {"use_sliding_window": False, "sliding_window": -1}, "sliding_window must be a whole number from 0"),
+        ("qwen3", {"use_sliding_window": False, "sliding_window": "9"}, "sliding_window must be a whole number"),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 0}, "sliding_window must be a whole number from 1"),
+        ("qwen3_moe", {"use_sliding_window": False, "sliding_window": -1}, "sliding_window must be a whole number"),
         ("qwen3", {"num_experts": 8}, "num_experts"),
         ("gpt_neox", {"hidden_act": "quick_gelu"}, "quick_gelu"),
     ],
@@ -95,6 +108,20 @@ def test_a_missing_family_is_named_with_those_there_are(name: Any) -> None:
 def test_what_a_family_does_not_compute_is_refused(family: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(OwnlmError, match=message):
         FAMILIES[family].read_config({**fields_of(family), **change})
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "qwen3_moe"])
+@pytest.mark.parametrize("window", [None, 0, 4096])
+def test_a_window_that_is_not_used_may_be_any(family: str, window: int | None) -> None:
+    config = FAMILIES[family].read_config(
+        {**fields_of(family), "use_sliding_window": False, "sliding_window": window, "layer_types": None}
+    )
+    assert config.sliding_window is None
+
+
+def test_what_a_configuration_is_refused_for_comes_with_a_fix() -> None:
+    with pytest.raises(OwnlmError, match=r"hidden_size must be .*; fetch the model anew, or take another one$"):
+        read_config({**fields_of("llama"), "hidden_size": -1})
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"gemma3"}))

@@ -146,7 +146,9 @@ def test_types_that_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
     assert fields["dtype"] == fields["torch_dtype"] == str(dtype).removeprefix("torch.")
     exact, same = read_decoder(tmp_path), read_decoder(tmp_path, dtype=dtype)
     for kept, wide, again in zip(model.parameters(), exact.parameters(), same.parameters(), strict=True):
-        assert torch.equal(kept, again) and torch.equal(kept.float(), wide) and wide.dtype == torch.float32
+        # Norms are never read below float32.
+        assert torch.equal(kept.float(), again.float()) and again.dtype in (dtype, torch.float32)
+        assert torch.equal(kept.float(), wide) and wide.dtype == torch.float32
 
 
 def test_parameters_lie_in_memory_of_their_own() -> None:

@@ -8,7 +8,7 @@ from ownlm.model import Decoder, parameter_count, training_flops_per_token
 from ownlm.model.attention import capped_attention
 from ownlm.model.experts import Experts
 from ownlm.model.mask import causal_mask, packed_mask
-from ownlm.model.merged import merged_linear
+from ownlm.model.projection import Projection
 from tiny_models import random_decoder, random_ids, tiny_config
 
 MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
@@ -85,11 +85,14 @@ def test_capped_attention_is_attention_where_the_cap_is_far() -> None:
 def test_merged_products_are_the_products(bias: bool) -> None:
     torch.manual_seed(0)
     layers = [torch.nn.Linear(8, width, bias=bias) for width in (4, 6, 2)]
-    x = torch.randn(3, 5, 8)
-    merged = merged_linear(x, *layers)
+    projection, x = Projection(*layers), torch.randn(3, 5, 8)
+    merged = projection.parts(x)
     with torch.no_grad():
-        apart = merged_linear(x, *layers)
-    for one, other, layer in zip(merged, apart, layers, strict=True):
-        assert one.requires_grad and not other.requires_grad
+        apart = projection.parts(x)
+    projection.pack()
+    packed = projection.parts(x)
+    for one, other, third, layer in zip(merged, apart, packed, layers, strict=True):
+        assert one.requires_grad and not other.requires_grad and not third.requires_grad
         torch.testing.assert_close(one, other)
+        torch.testing.assert_close(one, third)
         torch.testing.assert_close(one, layer(x))

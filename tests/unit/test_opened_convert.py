@@ -1,7 +1,10 @@
 """`ownlm convert`: what is written says what its source says, or is not left behind."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +32,7 @@ def test_a_gguf_file_says_what_the_folder_says(workshop: Path, tmp_path: Path, q
     done = convert(workshop / "chat", tmp_path / "mine.gguf", quantization=quantization)
     assert done.lossless is (quantization == "f32")
     assert done.stored_as[quantization.upper()] > 0
-    before, after = load(workshop / "chat"), load(done.path)
+    before, after = load(workshop / "chat"), load(done.path, dtype="float32")
     ids = before.tokenizer.encode(SAMPLE)[:60]
     difference = float((before.logits(ids) - after.logits(ids)).abs().max())
     assert difference <= done.largest_difference + 1e-6 if quantization != "f32" else difference < 1e-4
@@ -86,7 +89,10 @@ def test_a_file_that_differs_is_not_left_behind(
     ("target", "quantization", "said"),
     [
         ("folder", "q8_0", "F32, F16, BF16.*ends in .gguf"),
-        ("mine.gguf", "q3_k", "quantization is one of"),
+        ("mine.gguf", "q3_k", "quantization is 'q3_k'; choose one of F32, F16"),
+        ("mine.gguf", "", "choose one of F32, F16, BF16, Q8_0"),
+        ("mine.ggml", None, "a file that ends in .gguf, or a folder"),
+        ("mine.safetensors", None, "a file that ends in .gguf, or a folder"),
         ("taken.gguf", None, "exists already"),
     ],
 )
@@ -100,9 +106,18 @@ def test_refusals(workshop: Path, tmp_path: Path, target: str, quantization: str
 
 def test_with_force_what_was_there_is_moved_aside(workshop: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.gguf").write_text("mine")
-    convert(workshop / "chat", tmp_path / "mine.gguf", force=True)
-    assert (tmp_path / "mine.gguf.old").read_text() == "mine"
+    done = convert(workshop / "chat", tmp_path / "mine.gguf", force=True)
+    assert done.moved == tmp_path / "mine.gguf.old" and done.moved.read_text() == "mine"
     assert load(tmp_path / "mine.gguf")
+    (tmp_path / "folder").mkdir()
+    assert convert(workshop / "chat", tmp_path / "folder", force=True).moved == tmp_path / "folder.old"
+    assert convert(workshop / "chat", tmp_path / "new").moved is None
+
+
+def test_a_link_to_itself_is_no_target(workshop: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OwnlmError, match="name another target"):
+        convert(workshop / "chat", tmp_path / "loop")
 
 
 def test_the_source_is_no_target(workshop: Path, tmp_path: Path) -> None:
@@ -287,6 +302,14 @@ def test_gemmas_norms_may_lie_close_to_zero(tmp_path: Path, size: float) -> None
     assert convert(source, tmp_path / "mine.gguf").lossless
 
 
+def test_a_context_of_one_token_is_refused(workshop: Path, tmp_path: Path) -> None:
+    shutil.copytree(workshop / "chat", tmp_path / "model", ignore=shutil.ignore_patterns("card.json"))
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 1}))
+    with pytest.raises(OwnlmError, match="nothing can be compared; take another model"):
+        convert(tmp_path / "model", tmp_path / "mine.gguf")
+
+
 def test_norms_are_not_rounded_when_nothing_may_be_lost(workshop: Path, tmp_path: Path) -> None:
     convert(workshop / "chat", tmp_path / "half.gguf", quantization="f16")
     folder = convert(tmp_path / "half.gguf", tmp_path / "folder")
@@ -302,7 +325,7 @@ def test_force_moves_no_folder_that_holds_what_must_stay(
     shutil.copytree(workshop / "chat", tmp_path / "deep" / "parent" / "model")
     monkeypatch.chdir(tmp_path / "deep")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OwnlmError, match="would move aside"):
+    with pytest.raises(OwnlmError, match=r"would move aside|names no new"):
         convert("parent/model", target, force=True)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -328,3 +351,30 @@ def test_weights_that_are_no_numbers_are_refused(workshop: Path, tmp_path: Path)
     save_file(weights, tmp_path / "model" / "model.safetensors")
     with pytest.raises(DamagedError, match="not finite"):
         load(tmp_path / "model")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="announced: Windows has no SIGKILL")
+@pytest.mark.parametrize("name", ["mine.gguf", "folder"])
+def test_a_killed_convert_leaves_nothing_that_the_next_does_not_clear(
+    workshop: Path, tmp_path: Path, name: str
+) -> None:
+    code = (
+        "import os, signal, sys; from ownlm.opened import convert\n"
+        "def kill(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.modules['ownlm.opened.convert']._compare = kill; convert(sys.argv[1], sys.argv[2])"
+    )
+    target = tmp_path / name
+    done = subprocess.run([sys.executable, "-c", code, str(workshop / "chat"), str(target)])
+    assert done.returncode == -signal.SIGKILL
+    assert not target.exists() and len(list(tmp_path.iterdir())) == 1
+    convert(workshop / "chat", target)
+    assert list(tmp_path.iterdir()) == [target] and load(target)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="announced: Windows journals its renames")
+def test_the_rename_of_a_file_is_made_durable(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    module = sys.modules["ownlm.opened.convert"]
+    monkeypatch.setattr(module, "fsync_folder", lambda folder: seen.append((folder / "mine.gguf").exists()))
+    convert(workshop / "chat", tmp_path / "mine.gguf")
+    assert seen == [True]

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer as Pipeline
 import foreign_tokenizers
 from foreign_tokenizers import CONFIG, SPECIAL, TEXTS, write_folder
 from ownlm.errors import DamagedError, OwnlmError
-from ownlm.tokenizer import Tokenizer, cut_to_rows
+from ownlm.tokenizer import Tokenizer, cut_to_rows, gguf_metadata, tokenizer_from_gguf
 from ownlm.tokenizer.settings import Settings
 
 PIPELINES = {
@@ -31,6 +32,8 @@ PARTS = st.text() | st.sampled_from(
 ANY_TEXT = st.lists(PARTS).map("".join)
 HOSTILE = st.lists(st.sampled_from([*SPECIAL, "<unk>", "<|", "|>", "end", "<"]) | PARTS).map("".join)
 ORDINARY = ANY_TEXT.filter(lambda text: not any(name in text for name in [*SPECIAL, "<unk>"]))
+
+FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
 
 
 @pytest.fixture(params=TOKENIZERS)
@@ -188,8 +191,50 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         Tokenizer.load(folder)
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     (folder / "tokenizer_config.json").write_text("[", encoding="utf-8")
-    with pytest.raises(DamagedError, match="is no JSON"):
+    with pytest.raises(DamagedError, match="is not JSON"):
         Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model.vocab.a": 10**9}, "its ids are far apart"),
+        ({"added_tokens": [{**FLAGS, "id": 10**9, "content": "<x>"}]}, "cannot have the id 1000000000"),
+        ({"added_tokens": [{"content": "<x>"}]}, "is damaged"),
+        ({"decoder": 7}, "is damaged"),
+        ({"model.continuing_subword_prefix": "#" * 50}, "lacks the prefix of inner pieces"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_words(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    folder = write_folder(tmp_path, PIPELINES["byte_level"])
+    description = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    for place, value in change.items():
+        *sections, name = place.split(".")
+        section = description
+        for inner in sections:
+            section = section[inner]
+        section[name] = value
+    (folder / "tokenizer.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(DamagedError, match=said) as refused:
+        Tokenizer.load(folder)
+    assert "Error" not in str(refused.value) and "index" not in str(refused.value)
+
+
+def test_marks_that_gguf_cannot_hold() -> None:
+    description = json.loads(PIPELINES["byte_level"].to_str())
+    description["model"]["end_of_word_suffix"] = "</w>"
+    tokenizer = Tokenizer(json.dumps(description))
+    with pytest.raises(OwnlmError, match="no place for this tokenizer's end_of_word_suffix; keep the folder"):
+        gguf_metadata(tokenizer, padded_vocab_size=tokenizer.vocab_size)
+
+
+def test_more_than_one_end_is_kept_in_gguf(tmp_path: Path) -> None:
+    pipeline = PIPELINES["byte_level"]
+    ends = [pipeline.token_to_id(name) for name in ("<|user|>", "<|assistant|>", "</s>")]
+    folder = write_folder(tmp_path, pipeline, generation_config={"eos_token_id": ends})
+    tokenizer = Tokenizer.load(folder)
+    again = tokenizer_from_gguf(gguf_metadata(tokenizer, padded_vocab_size=tokenizer.vocab_size))
+    assert set(tokenizer.end_ids) == set(ends) <= set(again.end_ids)
 
 
 def test_a_tokenizer_without_names_says_what_it_lacks() -> None:

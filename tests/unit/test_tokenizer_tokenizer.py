@@ -124,7 +124,7 @@ def test_what_the_configuration_says(tmp_path: Path) -> None:
 
 
 def test_folders_that_do_not_open(tmp_path: Path) -> None:
-    with pytest.raises(OwnlmError, match=r"holds no readable tokenizer\.json"):
+    with pytest.raises(OwnlmError, match=r"holds no tokenizer\.json"):
         Tokenizer.load(tmp_path / "nowhere")
     TOKENIZERS["bpe"].save(tmp_path)
     path = tmp_path / "tokenizer.json"
@@ -142,3 +142,16 @@ def test_folders_that_do_not_open(tmp_path: Path) -> None:
     description["added_tokens"] = []
     path.write_text(json.dumps(description), encoding="utf-8")
     assert not Tokenizer.load(tmp_path).own  # without our special tokens it is like any other model's
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_texts_are_encoded_whole_whatever_a_file_says_of_cutting_and_filling_up(tmp_path: Path, name: str) -> None:
+    TOKENIZERS[name].save(tmp_path)
+    description = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    description["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    description["padding"] = {"strategy": {"Fixed": 64}, "direction": "Left", "pad_id": 0, "pad_token": "x"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description), encoding="utf-8")
+    text = "the cat sat on the mat, and saw seven small dogs"
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.encode(text) == tokenizer.encode_batch([text])[0].tolist() == TOKENIZERS[name].encode(text)
+    assert tokenizer.whole.truncation is None and tokenizer.whole.padding is None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ownlm.artefact.read import read_text
 from ownlm.errors import DamagedError, OwnlmError
 
 CARD_NAME = "card.json"
@@ -48,12 +49,16 @@ def read_card(folder: Path, kind: str | None = None) -> Card:
     path = folder / CARD_NAME
     if not path.is_file():
         raise OwnlmError(f"{folder} has no {CARD_NAME}, so it is no finished ownlm artefact; make it anew")
+    fix = "restore it or make the artefact anew"
+    text = read_text(path, fix=fix)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        card = Card(**fields)
+        card = Card(**json.loads(text))
         expected = content_hash(card.files)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedError(f"{path} is damaged ({error}); restore it or make the artefact anew") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged ({error}); {fix}") from None
+    texts, tables = (card.kind, card.created), (card.how, card.inputs, card.figures, card.versions, card.machine)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(table, dict) for table in tables):
+        raise DamagedError(f"{path} is damaged (its fields are of other types); {fix}")
     if card.content != expected:
         raise DamagedError(f"{path} is damaged: its content hash does not fit its files; make the artefact anew")
     if kind is not None and card.kind != kind:

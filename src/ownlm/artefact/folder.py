@@ -17,20 +17,34 @@ from pathlib import Path
 from typing import Any
 
 from ownlm.artefact.card import CARD_NAME, Card, content_hash, read_card
+from ownlm.artefact.read import read_errors
 from ownlm.artefact.versions import machine_facts, package_versions
-from ownlm.artefact.write import OTHER_OUT, disk_errors, fsync_file, fsync_folder, remove_abandoned, write_atomically
+from ownlm.artefact.write import (
+    OTHER_PLACE,
+    disk_errors,
+    fsync_file,
+    fsync_folder,
+    refuse_unfit_name,
+    remove_abandoned,
+    write_atomically,
+)
 from ownlm.errors import DamagedError, OwnlmError
 
-# Listed, but a person may edit it after the fact: the model card's prose.
+# Listed, but a person may edit it after the fact, or take it away: the model card's prose.
 EDITABLE = frozenset({"README.md"})
+DRAFT = ".draft"
 
 
 @dataclass(kw_only=True)
 class Draft:
-    """An artefact while it is being made: write files under `path`, figures into `figures`."""
+    """An artefact while it is being made: write files under `path`, figures into `figures`.
+
+    At the end `moved` says where what stood in its place is now, if anything did.
+    """
 
     path: Path
     figures: dict[str, Any] = field(default_factory=dict)
+    moved: Path | None = None
 
 
 def file_sha256(path: Path) -> str:
@@ -46,20 +60,22 @@ def write_artefact(
     how: Mapping[str, Any],
     inputs: Mapping[str, str] | None = None,
     force: bool = False,
-    fix: str = OTHER_OUT,
+    fix: str = OTHER_PLACE,
+    taken: str = "name another --out, or add --force to move it aside",
 ) -> Iterator[Draft]:
     """Make the artefact `final` of `kind`: all of it appears at once, or nothing does.
 
     `how` is the configuration that made it, `inputs` the content hashes of what it was made from.
     An existing folder is never overwritten: OwnlmError, or with `force` it is moved aside. `fix` is what a user
-    can do about a full disk.
+    can do about a full disk, `taken` about a folder that is there.
     """
-    if final.exists() and not force:
-        raise OwnlmError(f"{final} exists already; name another --out, or add --force to move it aside")
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.draft")
+    refuse_unfit_name(final)
+    temporary = final.with_name(draft_name(final))
     with disk_errors(final, fix=fix):
+        if final.exists() and not force:
+            raise OwnlmError(f"{final} exists already; {taken}")
         final.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(final, ".draft")
+        remove_abandoned(final, DRAFT)
         temporary.mkdir()
         draft = Draft(path=temporary)
         started = time.perf_counter()
@@ -67,8 +83,7 @@ def write_artefact(
             yield draft
             draft.figures.setdefault("seconds", round(time.perf_counter() - started, 2))
             seal_folder(temporary, kind, how=how, inputs=inputs, figures=draft.figures)
-            if final.exists():
-                final.rename(aside(final))
+            draft.moved = move_aside(final)
             temporary.rename(final)
             fsync_folder(final.parent)
         finally:
@@ -80,12 +95,15 @@ def verify_artefact(folder: Path, kind: str | None = None) -> Card:
     card = read_card(folder, kind)
     for name, facts in card.files.items():
         path = folder / name
-        if not path.is_file():
-            raise DamagedError(f"{path} is missing; restore it, or make {folder.name} anew")
-        if name not in EDITABLE and file_sha256(path) != facts["sha256"]:
-            raise DamagedError(
-                f"{path} is damaged (its sha256 is not the one in {CARD_NAME}); restore it, or make it anew"
-            )
+        if name in EDITABLE:
+            continue
+        with read_errors(path):
+            if not path.is_file():
+                raise DamagedError(f"{path} is missing; restore it, or make {folder.name} anew")
+            if file_sha256(path) != facts["sha256"]:
+                raise DamagedError(
+                    f"{path} is damaged (its sha256 is not the one in {CARD_NAME}); restore it, or make it anew"
+                )
     return card
 
 
@@ -120,9 +138,17 @@ def seal_folder(
     return card
 
 
-def aside(final: Path) -> Path:
-    """A free name for the folder that makes room: NAME.old, NAME.old2, ..."""
+def draft_name(final: Path) -> str:
+    """What a killed process leaves under this name the next write to `final` removes: see remove_abandoned."""
+    return f".{final.name}.{os.getpid()}{DRAFT}"
+
+
+def move_aside(final: Path) -> Path | None:
+    """What is at `final` makes room: now at NAME.old, NAME.old2, ...; None where nothing was."""
+    if not final.exists():
+        return None
     number = 1
     while (aside := final.with_name(f"{final.name}.old{number if number > 1 else ''}")).exists():
         number += 1
+    final.rename(aside)
     return aside

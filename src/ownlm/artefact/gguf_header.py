@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from ownlm.artefact.gguf_types import KINDS, SCALARS, Kind
+from ownlm.artefact.read import read_errors
 from ownlm.errors import DamagedError, OwnlmError
 
 MAGIC = b"GGUF"
@@ -64,15 +65,13 @@ class GgufFile:
 
 def read_gguf(path: Path) -> GgufFile:
     """The file at `path`, its header checked to the last byte."""
+    if not path.exists():
+        raise OwnlmError(f"no such file: {path}; check the spelling")
     try:
-        with path.open("rb") as file:
+        with read_errors(path), path.open("rb") as file:
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise OwnlmError(f"no such file: {path}") from None
     except ValueError:
         raise DamagedError(f"{path} is empty; fetch it again") from None
-    except OSError as error:
-        raise OwnlmError(f"cannot read {path}: {error.strerror or error}") from None
     cursor = _Cursor(path, buffer)
     version, tensor_count, key_count = _read_counts(cursor)
     metadata = _read_metadata(cursor, key_count)
@@ -152,7 +151,9 @@ def _read_counts(cursor: _Cursor) -> tuple[int, int, int]:
     """Version, number of tensors, number of keys."""
     begins = cursor.head[: len(MAGIC)]
     if begins != MAGIC:
-        raise DamagedError(f"{cursor.path} is no GGUF file: it begins with {begins!r}, not with {MAGIC!r}")
+        raise DamagedError(
+            f"{cursor.path} is no GGUF file: it begins with {begins!r}, not with {MAGIC!r}; name another file"
+        )
     cursor.place = len(MAGIC)
     version = cursor.whole(_U32, "the version")
     if version & 0xFFFF == 0 and version:

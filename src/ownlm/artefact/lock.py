@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ownlm.artefact.write import OTHER_OUT, disk_errors
+from ownlm.artefact.write import OTHER_PLACE, disk_errors
 from ownlm.errors import OwnlmError
 
 # The longest that a waiting process sleeps after the lock has become free.
@@ -14,7 +14,7 @@ _WAIT_SECONDS = 0.2
 
 
 @contextmanager
-def folder_lock(folder: Path, *, waiting: Callable[[], None] | None = None, fix: str = OTHER_OUT) -> Iterator[None]:
+def folder_lock(folder: Path, *, waiting: Callable[[], None] | None = None, fix: str = OTHER_PLACE) -> Iterator[None]:
     """Hold `folder` for this process. The kernel lets go when the process ends, however it ends.
 
     A folder that another process holds is refused; with `waiting` that is called once, and then waited.
@@ -28,7 +28,7 @@ def folder_lock(folder: Path, *, waiting: Callable[[], None] | None = None, fix:
     with file:
         if not try_lock(file.fileno()):
             if waiting is None:
-                other = ", or name another --out" if fix == OTHER_OUT else ""
+                other = ", or name another --out" if fix == OTHER_PLACE else ""
                 raise OwnlmError(f"another ownlm process is writing {folder}; wait for it{other}")
             waiting()
             while not try_lock(file.fileno()):

@@ -1,6 +1,7 @@
 """Writes that are either whole or not there, also after a power cut."""
 
 import contextlib
+import errno
 import glob
 import os
 import shutil
@@ -10,12 +11,12 @@ from pathlib import Path
 
 from ownlm.errors import OwnlmError
 
-# What a user can do about a disk that takes nothing, where they chose the place by --out.
-OTHER_OUT = "free some space or name another --out"
+# What a user can do about a disk that takes nothing.
+OTHER_PLACE = "free some space, or name another place to write to"
 
 
 @contextmanager
-def disk_errors(path: Path, *, fix: str = OTHER_OUT) -> Iterator[None]:
+def disk_errors(path: Path, *, fix: str = OTHER_PLACE) -> Iterator[None]:
     """A full or read-only disk is the user's to mend: one line instead of a traceback."""
     try:
         yield
@@ -23,7 +24,16 @@ def disk_errors(path: Path, *, fix: str = OTHER_OUT) -> Iterator[None]:
         # The reader of our output has left, which is no matter of the disk.
         raise
     except OSError as error:
+        fix = "choose a shorter name" if error.errno == errno.ENAMETOOLONG else fix
         raise OwnlmError(f"cannot write {path}: {error.strerror or error}; {fix}") from error
+
+
+def refuse_unfit_name(path: Path) -> None:
+    """A name under which nothing new can be written, or that would garble every message about it."""
+    if path.name in ("", ".."):
+        raise OwnlmError(f"{path} names no new file or folder; end it in a name of its own")
+    if "\0" in str(path) or any(character < " " or "\x7f" <= character < "\xa0" for character in path.name):
+        raise OwnlmError(f"the name {path.name!r} holds control characters; choose one without")
 
 
 def fsync_folder(folder: Path) -> None:

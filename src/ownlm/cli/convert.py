@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ownlm.errors import OwnlmError
+from ownlm.cli.screen_text import safe_line
 
 
 def convert(
@@ -49,10 +49,12 @@ def convert(
     sample = SAMPLE if text is None else _read(text)
     done = write_converted(locate_model(source), target, quantization=quantization, text=sample, force=force)
     if json:
-        sys.stdout.write(dumps({**asdict(done), "path": str(done.path)}, indent=2) + "\n")
+        sys.stdout.write(dumps(asdict(done), indent=2, default=str) + "\n")
         return 0
     types = ", ".join(f"{count} tensors {name}" for name, count in done.stored_as.items())
     lines = [f"{done.path}: {done.bytes / 1e6:,.1f} MB, {types}"]
+    if done.moved:
+        lines.append(f"what was there is now at {done.moved}")
     if done.lossless:
         lines.append(f"read again: same tokens, logits within {done.largest_difference:.2g}: nothing was lost")
     else:
@@ -67,16 +69,18 @@ def convert(
             f"its context ends at {done.context_cut_to:,} tokens, the model's sliding window: llama.cpp has no window "
             "for this family, and would answer wrongly past it"
         )
-    sys.stdout.write(wrap_text("\n".join(lines), terminal_columns(sys.stdout)) + "\n")
+    sys.stdout.write(wrap_text("\n".join(map(safe_line, lines)), terminal_columns(sys.stdout)) + "\n")
     return 0
 
 
 def _read(path: Path) -> str:
     """The file's beginning, as far as it is used."""
+    from ownlm.artefact import read_errors
+    from ownlm.errors import OwnlmError
     from ownlm.opened.convert import MOST_CHARACTERS
 
     try:
-        with path.open(encoding="utf-8") as file:
+        with read_errors(path), path.open(encoding="utf-8") as file:
             return file.read(MOST_CHARACTERS)
-    except (OSError, UnicodeDecodeError) as error:
-        raise OwnlmError(f"cannot read {path} as UTF-8 text ({error}); name another --text") from None
+    except UnicodeDecodeError:
+        raise OwnlmError(f"{path} is no UTF-8 text; name another --text") from None

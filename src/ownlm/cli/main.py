@@ -1,11 +1,13 @@
 """`ownlm`: one verb a stage. Parses, calls one function, prints; a user's mistake is one line and exit 2."""
 
+import errno
 import io
 import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from ownlm import __version__
 from ownlm.cli.commands import COMMANDS, PURPOSE, Command, overview
@@ -14,9 +16,17 @@ from ownlm.errors import OwnlmError
 if TYPE_CHECKING:
     from cyclopts import App
 
+_LONGEST_MESSAGE = 1000
+# What writing to an open stream may meet; files of ours are written where such an error names them.
+_OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 2 the user's mistake, 1 ours, 130 stopped by Ctrl-C."""
+    # A stream that the caller has closed is None: what is written to it goes nowhere, as print() has it.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A console that has no such letter gets its number, never a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -28,10 +38,33 @@ def run(arguments: Sequence[str]) -> int:
     # Bytes of another encoding arrive as lone surrogates, which no file of ours could hold.
     if garbled := [argument for argument in arguments if not _is_text(argument)]:
         return _complain(f"{garbled[0]!a} is not UTF-8 text; type it anew, or rename the file that it names")
-    if page := overview(arguments):
-        sys.stdout.write(page)
-        return 0
-    return _run(arguments)
+    try:
+        status = _show(page) if (page := overview(arguments)) else _run(arguments)
+        sys.stdout.flush()
+        return status
+    except OwnlmError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return _complain("stopped; what was finished is kept, and the same command goes on", status=130)
+    except BrokenPipeError:
+        _forget(sys.stdout)
+        return 141
+    except OSError as error:
+        if error.filename is None and error.errno in _OUTPUT_FAILS:
+            _forget(sys.stdout)
+            return _complain(f"cannot write the output: {error.strerror or error}; send it to another place")
+        if error.filename is None:
+            return _fault(error)
+        return _complain(f"{error.filename}: {error.strerror}; check the name, and who may read and write it")
+    except MemoryError:
+        return _complain("the memory is full; take a smaller model, fewer rows, or a machine with more")
+    except Exception as error:
+        return _fault(error)
+
+
+def _show(page: str) -> int:
+    sys.stdout.write(page)
+    return 0
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -41,26 +74,9 @@ def _run(arguments: Sequence[str]) -> int:
         result = _app("ownlm", PURPOSE, COMMANDS)(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
     except CycloptsError as error:
         return _complain(f"{' '.join(str(error).split())} See ownlm {_command(arguments)}--help.")
-    except OwnlmError as error:
-        return _complain(str(error))
-    except KeyboardInterrupt:
-        return _complain("stopped; what was finished is kept, and the same command goes on", status=130)
-    except BrokenPipeError:
-        from ownlm.cli.terminal import forget_output
-
-        forget_output(sys.stdout)
-        return 141
-    except MemoryError:
-        return _complain("the memory is full; take a smaller model, fewer rows, or a machine with more")
-    except Exception as error:
-        if os.environ.get("OWNLM_DEBUG"):
-            traceback.print_exc()
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return _complain(f"a fault of ours: {what}. Please report it; OWNLM_DEBUG=1 shows where it is.", status=1)
+    return result if isinstance(result, int) else 0
 
 
 def _app(name: str, purpose: str, commands: Mapping[str, Command]) -> "App":
@@ -85,10 +101,38 @@ def _is_text(argument: str) -> bool:
     return True
 
 
+def _fault(error: Exception) -> int:
+    if os.environ.get("OWNLM_DEBUG"):
+        traceback.print_exc()
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return _complain(f"a fault of ours: {what}. Please report it; OWNLM_DEBUG=1 shows where it is.", status=1)
+
+
 def _complain(message: str, status: int = 2) -> int:
-    sys.stdout.flush()
-    sys.stderr.write(f"ownlm: {message}\n")
+    """One line, whatever names it quotes; wrapped at words where somebody reads it at a terminal."""
+    from ownlm.cli.screen_text import safe_line
+    from ownlm.cli.terminal import terminal_columns
+    from ownlm.cli.wrap import wrap_text
+
+    if len(message) > _LONGEST_MESSAGE:
+        # It quotes something that nobody would read; what to do stands at its end.
+        message = f"{message[:_LONGEST_MESSAGE]} ... {message[-200:]}"
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget(sys.stdout)
+    try:
+        sys.stderr.write(wrap_text(safe_line(f"ownlm: {message}"), terminal_columns(sys.stderr)) + "\n")
+    except OSError:
+        _forget(sys.stderr)  # nobody is told, but the exit status says it
     return status
+
+
+def _forget(stream: TextIO) -> None:
+    """What could not be written is let go, or Python would try again at exit, and complain."""
+    from ownlm.cli.terminal import forget_output
+
+    forget_output(stream)
 
 
 def _command(arguments: Sequence[str]) -> str:

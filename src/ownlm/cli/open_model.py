@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def open_model(model: str | Path) -> "Model":
+    """To be asked, not saved: so in what is fastest here."""
     from ownlm.opened import load
 
     with ProgressLine() as progress:
-        return load(model, ask=asker(), progress=progress)
+        return load(model, dtype="auto", ask=asker(), progress=progress)
 
 
 def set_speculation(model: "Model", by: str | None) -> None:

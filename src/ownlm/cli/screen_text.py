@@ -30,6 +30,11 @@ def safe_text(text: str) -> str:
     return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
+def safe_line(text: str) -> str:
+    """The same on one line: a name may hold a newline, and would seem to be two."""
+    return safe_text(text).replace("\n", "\u240a").replace("\t", "\u2409")
+
+
 def cell_width(text: str) -> int:
     """Columns that the text takes; characters that the table does not know count as one."""
     width = wcswidth(text)

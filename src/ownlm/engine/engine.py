@@ -17,6 +17,7 @@ from collections.abc import Sequence as Ids
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -31,6 +32,7 @@ from ownlm.engine.speculate import Speculator
 from ownlm.errors import OwnlmError
 from ownlm.machine import memory
 from ownlm.model import Decoder
+from ownlm.model.lora import LoraAdapter
 from ownlm.tokenizer import Tokenizer
 
 # Where a system does not say how much is free.
@@ -90,6 +92,8 @@ class Engine:
         self.grammars = GrammarCompiler(tokenizer, width, end_ids)
         self._ids = count()
         self._of: dict[int, list[Sequence]] = {}
+        # A number for each adapter, never another's again, for what is computed with one fits no other.
+        self._adapters: WeakKeyDictionary[LoraAdapter, int] = WeakKeyDictionary()
 
     @property
     def idle(self) -> bool:
@@ -214,8 +218,9 @@ class Engine:
             trained = config.rope_scaling.original_max_position_embeddings or config.max_position_embeddings
             # Angles depend on how long the prompt is, once it is longer than what the model was trained on.
             length = len(request.prompt) if len(request.prompt) > trained else 0
-        adapter = None if request.adapter is None else request.adapter.name
-        return hashlib.sha256(repr((request.cache_salt, adapter, length)).encode()).digest()
+        adapter = request.adapter
+        number = None if adapter is None else self._adapters.setdefault(adapter, next(self._ids))
+        return hashlib.sha256(repr((request.cache_salt, number, length)).encode()).digest()
 
 
 def _blocks(model: Decoder, config: EngineConfig) -> int:

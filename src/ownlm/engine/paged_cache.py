@@ -8,7 +8,7 @@ In int8 each token's key (and value) of each head has a scale of its own, so wha
 a prompt was cut into pieces. Attention reads what is stored, also of tokens of the same step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class PagedCache:
             # Zeros, not whatever was there: a masked key's weight is 0, and 0 times a stray NaN is NaN.
             self.keys = torch.zeros(shape, device=device, dtype=dtype)
             self.values = torch.zeros(shape, device=device, dtype=dtype)
-            scales = shape[:-1] if dtype == torch.int8 else (0,)
+            scales = shape[:-1] if dtype == torch.int8 else (shape[0], 0, *shape[2:-1])
             self.key_scales = torch.zeros(scales, device=device)
             self.value_scales = torch.zeros(scales, device=device)
         except RuntimeError as error:
@@ -63,19 +63,26 @@ class PagedCache:
 
     def read(self, layer: int, where: slice | Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values of the blocks, in whole blocks: [tokens, K, D], or [B, tokens, K, D] for numbers [B, b]."""
-        keys = self._stored(self.keys[layer], self.key_scales, layer, where, dtype)
-        values = self._stored(self.values[layer], self.value_scales, layer, where, dtype)
+        keys, values = self._stored(layer, lambda pool: _rows(pool, where), dtype)
         return keys.flatten(-4, -3), values.flatten(-4, -3)
+
+    def read_slots(self, layer: int, slots_S: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values [S, K, D] of single tokens."""
+        return self._stored(layer, lambda pool: pool.flatten(0, 1).index_select(0, slots_S), dtype)
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Forget what a text left behind that is no finite number; see __init__."""
         for pool in (self.keys, self.values):
             pool[:, torch.tensor(blocks, device=pool.device)] = 0
 
-    def _stored(self, pool: Tensor, scales: Tensor, layer: int, where: slice | Tensor, dtype: torch.dtype) -> Tensor:
+    def _stored(self, layer: int, pick: Callable[[Tensor], Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        keys, values = pick(self.keys[layer]), pick(self.values[layer])
         if not self.quantised:
-            return _rows(pool, where).to(dtype)
-        return (_rows(pool, where).float() * _rows(scales[layer], where).unsqueeze(-1)).to(dtype)
+            return keys.to(dtype), values.to(dtype)
+        key_scales, value_scales = pick(self.key_scales[layer]), pick(self.value_scales[layer])
+        return (keys.float() * key_scales.unsqueeze(-1)).to(dtype), (values.float() * value_scales.unsqueeze(-1)).to(
+            dtype
+        )
 
 
 def _rows(pool: Tensor, where: slice | Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from ownlm.engine.sampling import Sampling
 
 if TYPE_CHECKING:
     from ownlm.engine.grammar import Grammar
-    from ownlm.model.lora import LoraAdapter  # type: ignore[import-not-found]
+    from ownlm.model.lora import LoraAdapter
 
 # The likeliest tokens at a place, as (id, natural logarithm of the probability), the likeliest first.
 Top = tuple[tuple[int, float], ...]

@@ -10,10 +10,12 @@ from collections.abc import Sequence as Items
 import torch
 from torch import Tensor
 
-from ownlm.engine.attend import Span, StepAttention
+from ownlm.engine.attend import Span
+from ownlm.engine.attend_varlen import attention_of
 from ownlm.engine.paged_cache import PagedCache
 from ownlm.engine.scheduler import Turn
 from ownlm.model import Decoder
+from ownlm.model.lora import LoraAdapter, adapted
 
 
 class Runner:
@@ -35,6 +37,7 @@ class Runner:
         wanted: list[int] = []
         rows: list[int] = []
         spans: list[Span] = []
+        adapters: list[tuple[slice, LoraAdapter]] = []
         for turn in turns:
             sequence, first = turn.sequence, turn.sequence.computed
             fed = [*sequence.tokens[first : first + turn.count], *turn.drafts]
@@ -44,18 +47,21 @@ class Runner:
             asked = len(fed) if sequence.scores_prompt else 1 + len(turn.drafts) if turn.draws else 0
             wanted += range(end - asked, end)
             rows.append(asked)
+            if sequence.adapter is not None:
+                adapters.append((slice(len(tokens), end), sequence.adapter))
             tokens += fed
             positions += range(first, last)
             # However the prompt is cut, its angles are those of the whole prompt; what is drawn is as long as it is.
             lengths += [max(sequence.prompt_length, position + 1) for position in range(first, last)]
             spans.append(Span(count=len(fed), length=last, blocks=sequence.blocks))
-        device = self.model.device
-        hidden_1NE = self.model.hidden(
-            torch.tensor([tokens], device=device),
-            torch.tensor([positions], device=device),
-            cache=StepAttention(self.cache, spans),
-            lengths_BT=torch.tensor([lengths], device=device),
-        )
+        device, config = self.model.device, self.model.config
+        with adapted(self.model, adapters):
+            hidden_1NE = self.model.hidden(
+                torch.tensor([tokens], device=device),
+                torch.tensor([positions], device=device),
+                cache=attention_of(self.cache, spans, self.model.lm_head.weight.dtype, config.attn_logit_softcapping),
+                lengths_BT=torch.tensor([lengths], device=device),
+            )
         if not wanted:
             return [None] * len(turns)
         logits_RV = self.model.head(hidden_1NE[0, torch.tensor(wanted, device=device)])

@@ -20,7 +20,7 @@ def control_steps(tuned: Path, share: float) -> int:
 
 def tuned_as_long(tuned: Path, steps: int) -> Model:
     """The tuned model as it was after `steps` steps."""
-    model = load(tuned)
+    model = load(tuned, dtype="float32")
     if (snapshot := snapshots(tuned).get(steps)) is not None:
         load_weights(snapshot, model.decoder)
     return model

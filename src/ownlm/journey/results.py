@@ -42,14 +42,14 @@ TRAININGS = {"pretrain": "base", "finetune": "chat", "control": "control"}
 def conclude(run: Path, recipe: QuickstartRecipe, plan: JourneyPlan, record: Events) -> dict[str, Any]:
     """Examine the models in `run` and gather every figure."""
     meter, started = EnergyMeter(device=best_device()), monotonic()
-    base, chat = load(run / "base"), load(run / "chat")
+    base, chat = load(run / "base", dtype="float32"), load(run / "chat", dtype="float32")
     conversations = run / "conversations"
     before, after = _exam(conversations, base), _exam(conversations, chat)
     choices = {"pretrained": run_choose(conversations, chat.answer_log_likelihoods)}
     if (run / "control" / "card.json").is_file():
         as_long = tuned_as_long(run / "chat", read_card(run / "control").how["steps"])
         choices["as_long"] = run_choose(conversations, as_long.answer_log_likelihoods)
-        control = load(run / "control")
+        control = load(run / "control", dtype="float32")
         choices["scratch"] = run_choose(conversations, control.answer_log_likelihoods)
     cards = {name: read_card(run / name) for name in ("corpus", "tokenizer", "tokens", "base", "chat")}
     trainings = {stage: read_card(run / name).figures for stage, name in TRAININGS.items() if (run / name).is_dir()}

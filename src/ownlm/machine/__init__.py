@@ -2,7 +2,7 @@
 
 from ownlm.machine.compiler import has_compiler
 from ownlm.machine.energy import EnergyMeter
-from ownlm.machine.instructions import instruction_sets
+from ownlm.machine.instructions import has_fast_bfloat16, instruction_sets
 from ownlm.machine.memory import Memory, memory
 from ownlm.machine.probe import Probe, best_device, peak_memory_bytes, probe
 
@@ -12,6 +12,7 @@ __all__ = [
     "Probe",
     "best_device",
     "has_compiler",
+    "has_fast_bfloat16",
     "instruction_sets",
     "memory",
     "peak_memory_bytes",

@@ -36,6 +36,13 @@ def instruction_sets(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
     return tuple(name for word, name in _KNOWN.items() if word in words)
 
 
+def has_fast_bfloat16() -> bool:
+    """Are products of bfloat16 done by the processor itself? Told by its instructions and not by a measurement, so
+    that a model computes the same every time it is opened on a machine.
+    """
+    return not {"AVX-512-BF16", "AMX-BF16", "BF16"}.isdisjoint(instruction_sets())
+
+
 def _on_linux(cpuinfo: Path) -> set[str]:
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()

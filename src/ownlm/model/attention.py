@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ownlm.model.cache import AttentionCache
 from ownlm.model.config import DecoderConfig
 from ownlm.model.mask import causal_mask
-from ownlm.model.merged import merged_linear
 from ownlm.model.norm import RMSNorm
+from ownlm.model.projection import Projection
 from ownlm.model.rope import apply_rope
 
 
@@ -37,6 +37,7 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.attention_output_bias)
+        self.inward, self.outward = Projection(self.q_proj, self.k_proj, self.v_proj), Projection(self.o_proj)
         # Over one head, or over all of them as one vector.
         self.norms_all = config.qk_norm == "all"
         sizes = (queries, keys) if self.norms_all else (self.head_dim, self.head_dim)
@@ -57,7 +58,7 @@ class Attention(nn.Module):
         `rope` None: no angles.
         """
         batch, tokens, _ = x_BTE.shape
-        q, k, v = merged_linear(x_BTE, self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = self.inward.parts(x_BTE)
         q_BTHD = self._normed(q, self.q_norm).view(batch, tokens, self.heads, self.head_dim)
         k_BTKD = self._normed(k, self.k_norm).view(batch, tokens, self.key_heads, self.head_dim)
         v_BKTD = v.view(batch, tokens, self.key_heads, self.head_dim).transpose(1, 2)
@@ -84,7 +85,7 @@ class Attention(nn.Module):
                 enable_gqa=self.heads != self.key_heads,
             )
         mixed_BTE = mixed_BHTD.transpose(1, 2).reshape(batch, tokens, -1)
-        return cast(Tensor, self.o_proj(mixed_BTE))
+        return self.outward(mixed_BTE)
 
     def _normed(self, x_BTd: Tensor, norm: RMSNorm | None) -> Tensor:
         if norm is None:

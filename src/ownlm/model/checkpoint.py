@@ -12,12 +12,27 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """A tensor of 4 bits a number, laid out as the tensor is: level * scale + minimum, with a scale and a minimum for
+    each 32 levels of the last dimension (of the first, where the tensor is stored transposed).
+    """
+
+    levels: Tensor  # uint8, 0 to 15
+    scales: Tensor  # float32
+    minima: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """Shape as the tensor will be read, the name of how it is stored ("F32", "BF16", "Q4_1" ...), and the reader."""
+    """Shape as the tensor will be read, the name of how it is stored ("F32", "BF16", "Q4_1" ...), and the reader.
+
+    `read_blocks` is for what is stored in 4 bits and may be computed with as it is.
+    """
 
     shape: tuple[int, ...]
     stored_as: str
     read: Callable[[], Tensor]
+    read_blocks: Callable[[], Blocks] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

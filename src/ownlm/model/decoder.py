@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ownlm.errors import OwnlmError
@@ -22,6 +21,7 @@ from ownlm.model.experts import Experts
 from ownlm.model.feed_forward import FeedForward
 from ownlm.model.mask import causal_mask, packed_mask
 from ownlm.model.norm import make_norm
+from ownlm.model.projection import Dense, Projection, type_name
 from ownlm.model.rope import Rope
 
 
@@ -89,12 +89,14 @@ class Decoder(nn.Module):
         self.config = config
         self.model = Trunk(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.outward = Projection(self.lm_head)
         self.tie()
         self.rope = None if config.learned_positions else Rope(config)
         self.local_rope = Rope(config, local=True) if config.rope_local_base_freq is not None else None
         layers = range(config.num_hidden_layers)
         self.windows = [config.window(layer) for layer in layers]
         self.turns_locally = [self.local_rope is not None and config.slides(layer) for layer in layers]
+        self.places = _places(self)
 
     def tie(self) -> None:
         """Make the head the embedding's own parameter, if the config has it so."""
@@ -106,7 +108,34 @@ class Decoder(nn.Module):
         for rope in (self.rope, self.local_rope):
             if rope is not None:
                 rope.reset(self.device)
+        for projection in self.projections:
+            projection.repack()
         return self
+
+    def pack(self) -> "Decoder":
+        """Ready to be asked and no longer to be trained: linear maps of one input are one product."""
+        for projection in self.projections:
+            if projection.kernel is None:
+                projection.pack()
+        return self.requires_grad_(False)
+
+    @property
+    def projections(self) -> list[Projection]:
+        return list(dict.fromkeys(projection for projection, _ in self.places.values()))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Are layers kept in a file's 4-bit blocks? Then they have no parameters, and nothing can be written."""
+        return any(parameter.is_meta for parameter in self.parameters())
+
+    @property
+    def arithmetic(self) -> str:
+        """How linear maps are computed, in a few words: "float32", "int4 blocks (Q4_1), bfloat16 activations"."""
+        kernels = [kernel for projection in self.projections if (kernel := projection.kernel) is not None]
+        names = dict.fromkeys(kernel.name for kernel in kernels)
+        if any(not isinstance(kernel, Dense) for kernel in kernels):
+            names["bfloat16 activations"] = None
+        return ", ".join(names) or type_name(self.lm_head.weight.dtype)
 
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, documents_BT: Tensor | None = None
@@ -138,7 +167,8 @@ class Decoder(nn.Module):
         masks = {window: self._mask(count, window, documents_BT) for window in windows}
         rope = None if self.rope is None else self.rope(positions_BT, documents_BT, lengths_BT)
         local_rope = None if self.local_rope is None else self.local_rope(positions_BT, documents_BT)
-        x_BTE = self.model.embed_tokens(tokens_BT)
+        # The stream is as precise as the norms are, whatever the matrices compute in.
+        x_BTE = self.model.embed_tokens(tokens_BT).to(self.model.norm.weight.dtype)
         if self.model.embed_positions is not None:
             self._check_positions(positions_BT)
             x_BTE = x_BTE + self.model.embed_positions(positions_BT)
@@ -162,7 +192,7 @@ class Decoder(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states of any leading shape."""
-        logits = F.linear(hidden, self.lm_head.weight)
+        logits = self.outward(hidden)
         if self.config.logits_scaling != 1:
             logits = logits / self.config.logits_scaling
         cap = self.config.final_logit_softcapping
@@ -170,4 +200,17 @@ class Decoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.lm_head.weight.device
+        return self.model.embed_tokens.weight.device
+
+
+def _places(decoder: Decoder) -> dict[str, tuple[Projection, slice]]:
+    """For every linear layer by name: the projection that computes it, and its columns in what that gives."""
+    names = {id(module): name for name, module in decoder.named_modules()}
+    places = {}
+    for module in (*decoder.model.modules(), decoder):
+        for projection in vars(module).values():
+            if isinstance(projection, Projection):
+                end = 0
+                for layer, size in zip(projection.layers, projection.sizes, strict=True):
+                    places[names[id(layer)]], end = (projection, slice(end, end + size)), end + size
+    return places

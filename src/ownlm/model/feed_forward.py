@@ -6,13 +6,12 @@ Plain, as the first transformers had it:       down( act(up x) )
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ownlm.model.config import DecoderConfig
-from ownlm.model.merged import merged_linear
+from ownlm.model.projection import Projection
 
 # By the names that config.json uses; config.py lists them.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -32,11 +31,13 @@ class FeedForward(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, width, bias=bias) if config.gated else None
         self.up_proj = nn.Linear(config.hidden_size, width, bias=bias)
         self.down_proj = nn.Linear(width, config.hidden_size, bias=bias)
+        inward = (self.up_proj,) if self.gate_proj is None else (self.gate_proj, self.up_proj)
+        self.inward, self.outward = Projection(*inward), Projection(self.down_proj)
         self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` is [..., E]."""
         if self.gate_proj is None:
-            return cast(Tensor, self.down_proj(self.activation(self.up_proj(x))))
-        gate, up = merged_linear(x, self.gate_proj, self.up_proj)
-        return cast(Tensor, self.down_proj(self.activation(gate) * up))
+            return self.outward(self.activation(self.inward(x)))
+        gate, up = self.inward.parts(x)
+        return self.outward(self.activation(gate) * up)

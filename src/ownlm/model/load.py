@@ -15,13 +15,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ownlm.errors import DamagedError, OwnlmError
-from ownlm.model.checkpoint import Checkpoint, StoredTensor
+from ownlm.model.checkpoint import Blocks, Checkpoint, StoredTensor
 from ownlm.model.decoder import Decoder
-from ownlm.model.families import Family, family_of
+from ownlm.model.experts import Experts
+from ownlm.model.families import Family, family_of, read_config
 from ownlm.model.families.fields import dtype_fields
 from ownlm.model.families.tensor_map import Stored
 from ownlm.model.formats.huggingface import read_checkpoint, write_checkpoint
 from ownlm.model.formats.safetensors_file import STORED_AS
+from ownlm.model.norm import LayerNorm, RMSNorm
+from ownlm.model.projection import Projection
+from ownlm.model.quantized import dense_type, int4_kernel, int8_head, kept_in_blocks, takes_int8
 
 # Parameters lie in memory of their own: a file's mapping ends, and parts of a fused tensor would share one.
 _OWN = torch.contiguous_format
@@ -51,15 +55,21 @@ def with_ends(checkpoint: Checkpoint, *, bos_id: int | None, eos_ids: Sequence[i
 
 
 def build_decoder(
-    checkpoint: Checkpoint, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    checkpoint: Checkpoint,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    keep_blocks: bool = False,
 ) -> Decoder:
     """The decoder of a checkpoint, in evaluation mode. Every tensor of it is used and every parameter set.
+
+    `dtype` is the matrices'; norms and routers are never below float32. With `keep_blocks` layers that a file stores in
+    4 bits compute on these and have no parameters: such a decoder, always on the processor, can only be asked.
 
     Nothing is allocated before names and shapes are known to fit; then a few tensors are read at a time, so the peak of
     memory is the model and its largest ones.
     """
-    family = family_of(checkpoint.fields)
-    config = family.read_config(checkpoint.fields)
+    family, config = family_of(checkpoint.fields), read_config(checkpoint.fields)
     found = family.TENSORS.found(checkpoint.tensors)
     _refuse_layers_that_are_not_there(config.num_hidden_layers, found)
     with torch.device("meta"), _Undrawn():
@@ -67,18 +77,24 @@ def build_decoder(
     layout = _layout(decoder, family)
     head = _stored_head(decoder, family, found)
     _check_fit(layout, found, besides={head} if head else set())
+    kept = kept_in_blocks(decoder.places, layout, found) if keep_blocks else {}
+    in_blocks = {weight for weights in kept.values() for weight in weights}
+    precise, wide = _precise(decoder), torch.promote_types(dtype, torch.float32)
 
     def read(stored: Stored) -> None:
         tensor = found[stored.name].read()
         if not _is_finite(tensor):
             raise DamagedError(f"{stored.name} holds numbers that are not finite; restore the model's files")
         for parameter, part in zip(stored.parameters, stored.split(tensor), strict=True):
-            _set(decoder, parameter, torch.empty_like(part, device=device, dtype=dtype, memory_format=_OWN).copy_(part))
+            kind = wide if parameter in precise else dtype
+            _set(decoder, parameter, torch.empty_like(part, device=device, dtype=kind, memory_format=_OWN).copy_(part))
 
     with ThreadPoolExecutor(min(torch.get_num_threads(), _MOST_READERS)) as pool:
         # To list them raises what one of them raised, and leaves the rest.
-        list(pool.map(read, layout.values()))
+        list(pool.map(read, (stored for stored in layout.values() if not in_blocks.issuperset(stored.parameters))))
     decoder.tie()
+    if keep_blocks:
+        _set_kernels(decoder, kept, layout, found)
     if head is not None:
         _check_tied(decoder, found[head].read())
     for rope in (decoder.rope, decoder.local_rope):
@@ -96,15 +112,21 @@ def to_checkpoint(decoder: Decoder) -> Checkpoint:
             f"this decoder's configuration is not one of the family {decoder.config.model_type}, "
             "so other tools could not open it; name the right model_type"
         )
-    fields = {**fields, **dtype_fields(decoder.lm_head.weight.dtype)}
+    # One type for all, the matrices', though norms are computed in float32 beside lower ones.
+    dtype = decoder.lm_head.weight.dtype
+    fields = {**fields, **dtype_fields(dtype)}
     parameters = dict(decoder.named_parameters())
+    if decoder.in_blocks:
+        raise OwnlmError(
+            "a model that is open on its file's 4-bit blocks cannot be written; open it with quantize='none'"
+        )
 
     def stored(tensor: Stored) -> StoredTensor:
         parts = [parameters[name] for name in tensor.parameters]
         return StoredTensor(
             shape=tensor.shape,
-            stored_as=STORED_AS[parts[0].dtype],
-            read=lambda: tensor.join([part.detach() for part in parts]),
+            stored_as=STORED_AS[dtype],
+            read=lambda: tensor.join([part.detach().to(dtype) for part in parts]),
         )
 
     layout = _layout(decoder, family)
@@ -117,6 +139,46 @@ def _is_finite(tensor: Tensor) -> bool:
     Large numbers may overflow it: then each is looked at.
     """
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+
+
+def _precise(decoder: Decoder) -> set[str]:
+    """Parameters that are few and decide much: norms, and what chooses experts."""
+    routers = {module.gate for module in decoder.modules() if isinstance(module, Experts)}
+    few = {
+        name: module
+        for name, module in decoder.named_modules()
+        if isinstance(module, RMSNorm | LayerNorm) or module in routers
+    }
+    return {f"{name}.{leaf}" for name, module in few.items() for leaf, _ in module.named_parameters()}
+
+
+def _set_kernels(
+    decoder: Decoder,
+    kept: Mapping[Projection, Sequence[str]],
+    layout: Mapping[str, Stored],
+    found: Mapping[str, StoredTensor],
+) -> None:
+    """Give what is kept in blocks its kernels; biases and all else are set already."""
+    place = {parameter: stored for stored in layout.values() for parameter in stored.parameters}
+    dense = dense_type(list(kept))
+    for projection, weights in kept.items():
+        parts: dict[str, Blocks] = {}
+        for name in dict.fromkeys(place[weight].name for weight in weights):
+            read = found[name].read_blocks
+            assert read is not None
+            parts |= zip(layout[name].parameters, layout[name].split_blocks(read()), strict=True)
+        biases = [layer.bias.detach() for layer in projection.layers if layer.bias is not None]
+        kinds = sorted({found[place[weight].name].stored_as for weight in weights})
+        projection.kernel = int4_kernel(
+            [parts[weight] for weight in weights],
+            name=f"int4 blocks ({' and '.join(kinds)})",
+            bias=torch.cat(biases) if biases else None,
+            dense=dense,
+        )
+    head = "model.embed_tokens.weight" if decoder.config.tie_word_embeddings else "lm_head.weight"
+    stored_as = found[place[head].name].stored_as
+    if decoder.outward not in kept and takes_int8(decoder.lm_head.weight, stored_as):
+        decoder.outward.kernel = int8_head(decoder.lm_head.weight, name=f"int8 head ({stored_as})")
 
 
 class _Undrawn(TorchFunctionMode):
@@ -146,7 +208,7 @@ def _check_tied(decoder: Decoder, head: Tensor) -> None:
     weight = decoder.lm_head.weight
     if not torch.equal(head.to(device=weight.device, dtype=weight.dtype), weight):
         raise DamagedError(
-            "config.json ties the head to the embedding, but the file's head is another matrix; "
+            "the configuration ties the head to the embedding, but the file's head is another matrix; "
             "set tie_word_embeddings to false if it is meant"
         )
 
@@ -155,7 +217,8 @@ def _refuse_layers_that_are_not_there(layers: int, found: Mapping[str, StoredTen
     """A config that claims more layers than the file has tensors would only cost time."""
     if layers > len(found):
         raise DamagedError(
-            f"the tensors do not fit config.json: it names {layers} layers, and there are {len(found)} tensors; "
+            f"the tensors do not fit the model's configuration: it names {layers} layers, "
+            f"and there are {len(found)} tensors; "
             "restore the model's files"
         )
 
@@ -173,7 +236,8 @@ def _check_fit(layout: Mapping[str, Stored], found: Mapping[str, StoredTensor], 
     if misfits:
         more = f" (and {len(misfits) - 3} more)" if len(misfits) > 3 else ""
         raise DamagedError(
-            f"the tensors do not fit config.json: {'; '.join(misfits[:3])}{more}; restore the model's files"
+            f"the tensors do not fit the model's configuration: {'; '.join(misfits[:3])}{more}; "
+            "restore the model's files"
         )
 
 

@@ -10,7 +10,7 @@ A bare name is never looked up on a network: what people call their models can b
 from collections.abc import Callable
 from pathlib import Path
 
-from ownlm.artefact import content_hash, file_sha256, verify_artefact
+from ownlm.artefact import content_hash, file_sha256, read_errors, verify_artefact
 from ownlm.artefact.cache import cache_folder
 from ownlm.artefact.card import CARD_NAME
 from ownlm.errors import OwnlmError
@@ -36,16 +36,16 @@ def locate(model: str | Path, *, ask: Ask | None = None, progress: Progress | No
     `ask` is asked before a starter is fetched; `progress` is told bytes so far and in all.
     """
     text = str(model)
+    if not text:
+        raise OwnlmError("MODEL is empty; name a model folder (`.` is this one), a .gguf file or a starter")
     if text.startswith(PREFIX):
         return fetch_from_hub(text)
     path = Path(model)
-    try:
+    with read_errors(path):
         if path.is_dir():
             return _in_folder(path)
         if path.exists():
             return _checked_file(path)
-    except OSError as error:
-        raise OwnlmError(f"cannot read {path}: {error.strerror or error}; check the name and who may read it") from None
     if text in STARTERS:
         return _starter(STARTERS[text], ask, progress)
     raise OwnlmError(_no_such_model(text))
@@ -83,7 +83,7 @@ def question(starter: Starter) -> str:
 
 def _in_folder(path: Path) -> Path:
     for folder in (path, *(path / name for name in _WITHIN)):
-        if (folder / _CONFIG).is_file():
+        if (folder / _CONFIG).exists():
             _refuse_only_pickles(folder)
             return folder
     if (path / "run.json").is_file():

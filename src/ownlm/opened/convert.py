@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 import torch.nn.functional as F
 
 from ownlm.artefact import disk_errors, write_artefact
 from ownlm.artefact.cache import cache_folder
-from ownlm.artefact.folder import aside
+from ownlm.artefact.folder import DRAFT, Draft, draft_name, move_aside
+from ownlm.artefact.write import fsync_folder, refuse_unfit_name, remove_abandoned
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
@@ -38,6 +38,10 @@ _LOSSLESS = 1e-3
 _LEAST_TOKENS, _MOST_TOKENS = 20, 512
 # Far more text than that many tokens hold: the rest of a long file is not cut into tokens for nothing.
 MOST_CHARACTERS = 32 * _MOST_TOKENS
+# Who ends a target so wants a file of a format that is not written.
+_OTHER_FILES = frozenset({".bin", ".ckpt", ".ggml", ".h5", ".json", ".onnx", ".pkl", ".pt", ".pth", ".safetensors"})
+_OTHER_TARGET = "free some space, or name another target"
+_TAKEN = "name another target, or add --force to move it aside"
 
 # Prose, code, numbers, other scripts: something of all that a model may be good at.
 SAMPLE = """\
@@ -59,12 +63,15 @@ A: 100 degrees Celsius, or 212 degrees Fahrenheit.
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What became of it. `largest_difference` is of logits on the sample, `agreement` the share of its places where
-    the likeliest token is the same; perplexities are a token's, and compare models of one tokenizer alone, which bits
-    per byte do not need. `context_cut_to`: tokens at which GGUF's context ends before the source's, None where not.
+    """What became of it; `moved` is where what stood in its place is now.
+
+    `largest_difference` is of logits on the sample, `agreement` the share of its places where the likeliest token is
+    the same; perplexities are a token's, and compare models of one tokenizer alone, which bits per byte do not need.
+    `context_cut_to`: tokens at which GGUF's context ends before the source's, None where not.
     """
 
     path: Path
+    moved: Path | None
     bytes: int
     stored_as: Mapping[str, int]
     lossless: bool
@@ -93,28 +100,39 @@ def convert(
     most on what the model is good at. An existing target is refused, or with `force` moved aside.
     """
     target = Path(target)
+    refuse_unfit_name(target)
     to_gguf = target.suffix.lower() == GGUF_SUFFIX
+    if target.suffix.lower() in _OTHER_FILES:
+        raise OwnlmError(
+            f"{target} cannot be written; name a file that ends in {GGUF_SUFFIX}, or a folder without such an ending"
+        )
     files = read_files(locate(source, ask=ask))
     ids = files.tokenizer.prompt_ids(text[:MOST_CHARACTERS])[:_MOST_TOKENS]
     if len(ids) < _LEAST_TOKENS:
         raise OwnlmError(f"the text to compare on has fewer than {_LEAST_TOKENS} tokens; give a longer one")
     enough = _as_wide_as(files.checkpoint, matrices_alone=to_gguf)
-    kind = (quantization or enough).upper()
+    kind = enough if quantization is None else quantization.upper()
     if kind not in (_MOST_ERROR if to_gguf else FLOATS):
         known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
         more = "" if to_gguf or kind not in _MOST_ERROR else f"; {kind} is for a target that ends in {GGUF_SUFFIX}"
-        raise OwnlmError(f"quantization is one of {known}, got {quantization}{more}")
+        raise OwnlmError(f"quantization is {quantization!r}; choose one of {known}{more}")
     _refuse_what_must_stay(target, files.place)
-    if target.exists() and not force:
-        raise OwnlmError(f"{target} exists already; name another target, or add --force to move it aside")
+    with disk_errors(target, fix=_OTHER_TARGET):
+        if target.exists() and not force:
+            raise OwnlmError(f"{target} exists already; {_TAKEN}")
     before = build_decoder(files.checkpoint)
+    ids = files.tokenizer.prompt_ids(text)[: min(_MOST_TOKENS, before.config.max_position_embeddings)]
+    if len(ids) < 2:
+        raise OwnlmError(f"{files.place} reads one token at most, so nothing can be compared; take another model")
+    if before.config.max_position_embeddings < 2:
+        raise OwnlmError(f"{files.place} reads one token at most, so nothing can be compared; take another model")
     checkpoint = to_checkpoint(before)
     with _draft(target, files, force=force) as draft:
         if to_gguf:
-            write_file(draft, checkpoint, files, quantization=kind)
+            write_file(draft.path, checkpoint, files, quantization=kind)
         else:
-            write_folder(draft, _cast(checkpoint, kind), files)
-        written = read_files(draft)
+            write_folder(draft.path, _cast(checkpoint, kind), files)
+        written = read_files(draft.path)
         _check_tensors(checkpoint, written.checkpoint, norm_offset=before.config.norm_offset)
         _check_tokens(files, written)
         after = build_decoder(written.checkpoint)
@@ -129,6 +147,7 @@ def convert(
     context = after.config.max_position_embeddings
     return Converted(
         path=target,
+        moved=draft.moved,
         bytes=_size(target),
         stored_as=dict(stored.most_common()),
         lossless=lossless,
@@ -139,7 +158,10 @@ def convert(
 
 def _refuse_what_must_stay(target: Path, source: Path) -> None:
     """To move a folder aside moves all that lies in it: not the source, nor where the user or the cache is."""
-    here = target.resolve()
+    try:
+        here = target.resolve()
+    except RuntimeError:
+        raise OwnlmError(f"{target} is a link that leads to itself; name another target") from None
     if here == source.resolve():
         raise OwnlmError(f"{target} is the source itself; name another target")
     for kept, what in ((source, "the source"), (Path.cwd(), "the current folder"), (cache_folder(), "ownlm's cache")):
@@ -148,22 +170,26 @@ def _refuse_what_must_stay(target: Path, source: Path) -> None:
 
 
 @contextmanager
-def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Path]:
+def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Draft]:
     """Where to write; it takes the target's place at the end, unless something was raised."""
     if target.suffix.lower() != GGUF_SUFFIX:
-        with write_artefact(target, files.kind, how={"converted_from": files.place.name}, force=force) as draft:
-            yield draft.path
+        how = {"converted_from": files.place.name}
+        with write_artefact(target, files.kind, how=how, force=force, fix=_OTHER_TARGET, taken=_TAKEN) as draft:
+            yield draft
         return
-    with disk_errors(target):
+    folder = target.with_name(draft_name(target))
+    with disk_errors(target, fix=_OTHER_TARGET):
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(mkdtemp(prefix=f".{target.stem}.", dir=target.parent))
+        remove_abandoned(target, DRAFT)
+        folder.mkdir()
         try:
-            yield folder / target.name
-            if target.exists():
-                if not force:
-                    raise OwnlmError(f"{target} was written by another meanwhile, and is kept; name another target")
-                target.rename(aside(target))
-            (folder / target.name).replace(target)
+            draft = Draft(path=folder / target.name)
+            yield draft
+            if target.exists() and not force:
+                raise OwnlmError(f"{target} was written by another meanwhile, and is kept; name another target")
+            draft.moved = move_aside(target)
+            draft.path.replace(target)
+            fsync_folder(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -192,7 +218,9 @@ def _check_tensors(before: Checkpoint, after: Checkpoint, *, norm_offset: float)
     the offset that takes more than a millionth, of the sum, which is what is computed with, it does not.
     """
     if missing := sorted(before.tensors.keys() ^ after.tensors.keys()):
-        raise OwnlmError(f"the written model has other tensors than its source ({missing[0]}), so nothing was kept")
+        raise OwnlmError(
+            f"the written model has other tensors than its source ({missing[0]}), so nothing was kept; please report it"
+        )
     for name, stored in after.tensors.items():
         old, new = before.tensors[name].read().float(), stored.read().float()
         if old.shape != new.shape:
@@ -210,12 +238,14 @@ def _check_tensors(before: Checkpoint, after: Checkpoint, *, norm_offset: float)
 def _check_tokens(before: ModelFiles, after: ModelFiles) -> None:
     same_template = (before.template and before.template.jinja) == (after.template and after.template.jinja)
     if before.tokenizer.encode(SAMPLE) != after.tokenizer.encode(SAMPLE) or not same_template:
-        raise OwnlmError("the written model cuts text otherwise than its source, so nothing was kept; please report it")
+        # GGUF says in few words how text is cut; a folder holds the source's own file.
+        fix = "write a folder instead" if after.place.is_file() else "please report it"
+        raise OwnlmError(f"the written model cuts text otherwise than its source, so nothing was kept; {fix}")
     # In GGUF what ends an answer is told by name, which may find more.
     if not set(before.end_ids) <= set(after.end_ids):
         raise OwnlmError(
-            f"the written model ends at {sorted(after.end_ids)}, its source at {sorted(before.end_ids)}, so nothing "
-            "was kept; please report it"
+            f"an answer of the source ends at the tokens {sorted(before.end_ids)}, and the written model can say "
+            f"{sorted(after.end_ids)} alone, so nothing was kept; write a folder instead, or list fewer as eos_token_id"
         )
 
 
@@ -228,7 +258,8 @@ def _compare(before: Decoder, after: Decoder, ids: list[int], sizes: list[int]) 
     if not bool(new_TV.isfinite().all()):
         raise OwnlmError("the written model's scores are not finite, so nothing was kept; choose a wider type")
     nats = [float(F.cross_entropy(logits_TV[:-1], torch.tensor(ids[1:]))) for logits_TV in (old_TV, new_TV)]
-    perplexities = [math.exp(mean) for mean in nats]
+    # Infinite where a float ends.
+    perplexities = [math.exp(mean) if mean < 700 else math.inf for mean in nats]
     bits_per_byte = [mean / math.log(2) * tokens_per_byte for mean in nats]
     return {
         "largest_difference": float((old_TV - new_TV).abs().max()),

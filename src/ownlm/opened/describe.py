@@ -11,7 +11,7 @@ from ownlm.artefact import read_card
 from ownlm.artefact.card import CARD_NAME
 from ownlm.model import parameters_by_part
 from ownlm.model.config import DecoderConfig
-from ownlm.model.families import family_of
+from ownlm.model.families import read_config
 from ownlm.opened.files import ModelFiles, Template
 from ownlm.tokenizer import ModelTemplate
 
@@ -31,8 +31,7 @@ _WHERE_SET = ("sliding_window", "rope_theta", "rope_local_base_freq", "num_exper
 
 def describe(files: ModelFiles) -> dict[str, Any]:
     """Family, shape, parameters by part, how they are stored, tokenizer, template, licence, card."""
-    fields = files.checkpoint.fields
-    config = family_of(fields).read_config(fields)
+    config = read_config(files.checkpoint.fields)
     parts = parameters_by_part(config)
     tokenizer = files.tokenizer
     return {

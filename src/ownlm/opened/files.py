@@ -7,13 +7,14 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ownlm.artefact import verify_artefact
+from ownlm.artefact import read_errors, verify_artefact
 from ownlm.artefact.card import CARD_NAME
 from ownlm.artefact.gguf_header import read_gguf
-from ownlm.errors import OwnlmError
+from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model.checkpoint import Checkpoint
+from ownlm.model.families import read_config
 from ownlm.model.formats.gguf_checkpoint import gguf_checkpoint
-from ownlm.model.formats.huggingface import read_checkpoint
+from ownlm.model.formats.huggingface import CONFIG, GENERATION_CONFIG, read_checkpoint
 from ownlm.model.starters import starter_at
 from ownlm.opened.suggested import Suggested, suggested_sampling
 from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, cut_to_rows, tokenizer_from_gguf
@@ -22,6 +23,7 @@ Template = ChatTemplate | ModelTemplate
 
 # A model card begins with its facts, between two lines of three dashes.
 _FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER_CHARACTERS = 1 << 16
 _LICENCE = re.compile(r"^licen[sc]e: *['\"]?([\w.+-]+)", re.MULTILINE)
 
 
@@ -55,7 +57,28 @@ class ModelFiles:
 
 def read_files(place: Path) -> ModelFiles:
     """What locate() found, opened. An artefact of ours is checked against its card first."""
-    return _of_file(place) if place.is_file() else _of_folder(place)
+    with read_errors(place):
+        files = _of_file(place) if place.is_file() else _of_folder(place)
+    try:
+        rows = read_config(files.checkpoint.fields).vocab_size
+    except OwnlmError as error:
+        raise type(error)(f"{place}: {error}") from None
+    if place.is_dir():
+        _refuse_ids_beyond(rows, files)
+    return files
+
+
+def _refuse_ids_beyond(rows: int, files: ModelFiles) -> None:
+    """A folder's special ids are rows of the model. In GGUF such ids count as none, as llama.cpp has it."""
+    for name, fields in ((CONFIG, files.checkpoint.fields), (GENERATION_CONFIG, files.checkpoint.generation)):
+        for role in ("bos_token_id", "eos_token_id"):
+            given = fields.get(role)
+            if beyond := [
+                id for id in (given if isinstance(given, list) else [given]) if id is not None and id >= rows
+            ]:
+                raise DamagedError(
+                    f"{files.place / name}: {role} is {beyond[0]}, and the model has {rows:,} tokens; restore it"
+                )
 
 
 def _of_folder(folder: Path) -> ModelFiles:
@@ -77,7 +100,8 @@ def _of_folder(folder: Path) -> ModelFiles:
 def _licence_in(readme: Path) -> str | None:
     if not readme.is_file():
         return None
-    front = _FRONT_MATTER.match(readme.read_text(encoding="utf-8", errors="replace"))
+    with readme.open(encoding="utf-8", errors="replace") as file:
+        front = _FRONT_MATTER.match(file.read(_FRONT_MATTER_CHARACTERS))
     found = _LICENCE.search(front[1]) if front else None
     return found[1] if found else None
 

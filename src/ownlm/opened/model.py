@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from ownlm.engine.speculate import PromptLookup
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder
+from ownlm.model.arithmetic import Dtype, Quantize, choose_arithmetic
 from ownlm.model.fetch_wheel import Progress
 from ownlm.model.load import build_decoder, to_checkpoint
 from ownlm.model.locate import Ask, locate
@@ -32,7 +33,6 @@ from ownlm.opened.write import write_folder
 from ownlm.tokenizer import ChatTemplate, Tokenizer
 
 Message = Mapping[str, Any]
-Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class Model:
@@ -130,7 +130,7 @@ class Model:
     def logits(self, token_ids: Sequence[int]) -> Tensor:
         """Scores of each next token, float32 [T, V]; row t has read token_ids[: t + 1]."""
         if not token_ids:
-            raise OwnlmError("logits need at least one token id")
+            raise OwnlmError("logits need at least one token id; encode a text that is not empty")
         logits_BTV: Tensor = self.decoder(torch.tensor([list(token_ids)], device=self.decoder.device))
         return logits_BTV[0].float().cpu()
 
@@ -145,11 +145,19 @@ class Model:
         go_on = self.tokenizer.continue_ids
         return log_likelihoods(self.decoder, [(self.question_prompt(asked), go_on(text)) for asked, text in pairs])
 
+    @property
+    def arithmetic(self) -> str:
+        """What it computes in, in a few words: "float32", or "int4 blocks (Q4_1), bfloat16 activations"."""
+        return self.decoder.arithmetic
+
     def save(self, folder: str | Path) -> Path:
         """Write a Hugging Face model folder, with its card. An existing folder is refused."""
         target = Path(folder)
-        with write_artefact(target, self.files.kind, how={"saved_from": self.files.place.name}) as draft:
-            write_folder(draft.path, to_checkpoint(self.decoder), self.files)
+        how = {"saved_from": self.files.place.name}
+        # What is computed on blocks has lost their last bits: the file has them.
+        exact = build_decoder(self.files.checkpoint) if self.decoder.in_blocks else self.decoder
+        with write_artefact(target, self.files.kind, how=how, taken="name another folder") as draft:
+            write_folder(draft.path, to_checkpoint(exact), self.files)
         return target
 
     def _fitting_prompt(self, messages: list[Message], max_tokens: int) -> tuple[list[int], int]:
@@ -173,20 +181,25 @@ def load(
     model: str | Path,
     *,
     device: str | None = None,
-    dtype: Dtype = "float32",
+    dtype: Dtype | None = None,
+    quantize: Quantize | None = None,
     engine: EngineConfig | None = None,
     ask: Ask | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Open a model folder, a run's folder, a .gguf file, a starter or hub:ORG/NAME, after checking its files.
 
-    `dtype` is what it computes in: "float32" is the reference, whatever the file holds. `engine` says how many texts
-    it answers side by side, with how much memory. A starter that is not here is fetched when `ask`, called with a
+    `dtype` is what it computes in: "float32" is the reference, whatever the file holds; "auto" what is fastest here.
+    `quantize`: "blocks" computes on a file's 4-bit blocks, "none" dequantises them. By default blocks where that is
+    fast, else float32; `arithmetic` tells, and model/arithmetic.py has the whole table. `engine` says how many texts it
+    answers side by side, with how much memory. A starter that is not here is fetched when `ask`, called with a
     question, gives True; see model.locate.
     """
     files = read_files(locate(model, ask=ask, progress=progress))
-    decoder = build_decoder(files.checkpoint, device=device or best_device(), dtype=getattr(torch, dtype))
-    return Model(decoder, files, name=str(model), engine_config=engine)
+    device = device or best_device()
+    chosen = choose_arithmetic(files.checkpoint.tensors, device=device, dtype=dtype, quantize=quantize)
+    decoder = build_decoder(files.checkpoint, device=device, dtype=chosen.dtype, keep_blocks=chosen.keep_blocks)
+    return Model(decoder.pack(), files, name=str(model), engine_config=engine)
 
 
 def _one(asked: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer as Pipeline
 from tokenizers import decoders, models, pre_tokenizers
 
+from ownlm.artefact import read_text
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.tokenizer.chat import CHAT_TEMPLATE
 from ownlm.tokenizer.settings import CHAT_TEMPLATE_FILE, DEFAULT_TEMPLATE, TOKENIZER_CONFIG
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ownlm.tokenizer.tokenizer import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
+# The largest known, Gemma 3's, has 33 MB.
+_MOST_BYTES = 256_000_000
 # What transformers writes where a tokenizer sets no limit.
 NO_MAX_LENGTH = int(1e30)
 
@@ -35,12 +38,13 @@ def tokenizer_json_of(folder: Path) -> str:
             f"{folder} holds {bare.name} but no {TOKENIZER_FILE}; write one with transformers: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise DamagedError(f"{path} is damaged (it is no UTF-8); copy or train the tokenizer anew") from None
-    except OSError:
-        raise OwnlmError(f"{folder} holds no readable {TOKENIZER_FILE}; name a tokenizer's folder") from None
+    if not path.exists():
+        raise OwnlmError(f"{folder} holds no {TOKENIZER_FILE}; name a tokenizer's folder")
+    return _read(path)
+
+
+def _read(path: Path) -> str:
+    return read_text(path, fix="copy or train the tokenizer anew", most=_MOST_BYTES)
 
 
 def tokenizer_files(
@@ -77,10 +81,12 @@ def tokenizer_files(
 
 def _of_gpt2(folder: Path) -> str:
     try:
-        vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+        vocab = json.loads(_read(folder / "vocab.json"))
+        lines = _read(folder / "merges.txt").splitlines()
         pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
         pipeline = Pipeline(models.BPE(vocab=vocab, merges=[(left, right) for left, right in pairs]))
+    except OwnlmError:
+        raise
     except Exception as error:  # the library raises no narrower kind
         raise DamagedError(f"{folder}: vocab.json and merges.txt do not fit ({error}); copy the model anew") from None
     pipeline.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

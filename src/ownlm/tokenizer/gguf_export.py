@@ -21,6 +21,9 @@ from ownlm.tokenizer.special import END_OF_TEXT, IM_END, PAD
 from ownlm.tokenizer.token_bytes import SPACE_MARK
 from ownlm.tokenizer.tokenizer import Tokenizer
 
+# What a tokenizer.json may put on the pieces of a word, beside what they stand for.
+_MARKS = ("continuing_subword_prefix", "end_of_word_suffix")
+
 
 def gguf_metadata(tokenizer: Tokenizer, *, padded_vocab_size: int, chat_template: str | None = None) -> dict[str, Any]:
     """The `tokenizer.*` metadata; OwnlmError where GGUF cannot hold the tokenizer."""
@@ -30,6 +33,8 @@ def gguf_metadata(tokenizer: Tokenizer, *, padded_vocab_size: int, chat_template
             "they do not belong together"
         )
     description = json.loads(tokenizer.to_json())
+    if marks := [name for name in _MARKS if description["model"].get(name)]:
+        raise OwnlmError(f"GGUF has no place for this tokenizer's {marks[0]}; keep the folder")
     if tokenizer.own:
         fields = _own(tokenizer, description, chat=chat_template is not None)
     elif tokenizer.kind == "byte-level BPE":
@@ -95,7 +100,9 @@ def _byte_pairs(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, 
 
 def _sentencepiece(tokenizer: Tokenizer, description: dict[str, Any]) -> dict[str, Any]:
     if not description["model"].get("byte_fallback"):
-        raise OwnlmError("GGUF's SentencePiece spells unknown characters in bytes, this tokenizer does not")
+        raise OwnlmError(
+            "GGUF's SentencePiece spells unknown characters in bytes, this tokenizer does not; keep the folder"
+        )
     fields = _vocabulary(tokenizer, description)
     # The sooner a token is made, the better its score; only the order counts.
     rank: dict[str, int] = {}
@@ -116,11 +123,14 @@ def _frame(tokenizer: Tokenizer) -> dict[str, Any]:
     """Beginning, end and padding; and whether a text is put between the two."""
     eos = tokenizer.names.get("eos_token")
     suffix = tokenizer.whole.encode("a").ids[-1] == tokenizer.special.get(eos or "", -1)
-    others = [id for id in tokenizer.end_ids if id != tokenizer.special.get(eos or "")]
+    eos_id = tokenizer.special.get(eos) if eos else next(iter(tokenizer.end_ids), None)
+    # Three keys hold ends; more of them are ends only where their names say so.
+    others = [*(id for id in tokenizer.end_ids if id != eos_id), None, None]
     return {
         "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.special.get(eos) if eos else next(iter(tokenizer.end_ids), None),
-        "eot_token_id": others[0] if others else None,
+        "eos_token_id": eos_id,
+        "eot_token_id": others[0],
+        "eom_token_id": others[1],
         "padding_token_id": tokenizer.pad_id,
         "add_bos_token": bool(tokenizer.prefix_ids),
         "add_eos_token": suffix,

@@ -39,14 +39,18 @@ class JinjaTemplate:
 
     def __init__(self, text: str) -> None:
         if len(text) > LONGEST_TEMPLATE:
-            raise OwnlmError(f"the chat template has {len(text):,} characters, far more than any chat needs")
+            raise OwnlmError(
+                f"the chat template has {len(text):,} characters, far more than any chat needs; take another"
+            )
         self.text = text
         self._lock = Lock()
         self._environment = TemplateEnvironment()
         try:
             words = sum(1 for _ in islice(self._environment.lex(text), MOST_WORDS + 1))
             if words > MOST_WORDS:
-                raise OwnlmError(f"the chat template has more than {MOST_WORDS:,} words, far more than any chat needs")
+                raise OwnlmError(
+                    f"the chat template has more than {MOST_WORDS:,} words, far more than any chat needs; take another"
+                )
             tree = self._environment.parse(text)
             self.marks_generation = any(is_generation(call) for call in tree.find_all(nodes.CallBlock))
             # What the template writes itself, for the search for token names in it.
@@ -54,9 +58,11 @@ class JinjaTemplate:
             self.literals += [const.value for const in tree.find_all(nodes.Const) if isinstance(const.value, str)]
             self._template = self._environment.from_string(tree)
         except TemplateSyntaxError as error:
-            raise OwnlmError(f"the chat template has a mistake in line {error.lineno}: {error.message}") from None
+            raise OwnlmError(
+                f"the chat template has a mistake in line {error.lineno}: {error.message}; mend it, or take another"
+            ) from None
         except (TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
-            raise OwnlmError(f"the chat template cannot be read: {_line(error)}") from None
+            raise OwnlmError(f"the chat template cannot be read: {_line(error)}; mend it, or take another") from None
 
     def render(self, **variables: Any) -> RenderedText:
         budget = self._environment.budget
@@ -71,13 +77,21 @@ class JinjaTemplate:
             except TooCostly as error:
                 raise OwnlmError(f"the chat template was stopped: {error.message}; use another template") from None
             except SecurityError as error:
-                raise OwnlmError(f"the chat template was stopped, it reaches too far: {_line(error)}") from None
+                raise OwnlmError(
+                    f"the chat template was stopped, it reaches too far: {_line(error)}; use another template"
+                ) from None
             except TemplateError as error:
-                raise OwnlmError(f"the chat template refuses these messages: {_line(error)}") from None
+                raise OwnlmError(
+                    f"the chat template refuses these messages: {_line(error)}; word them as it wants"
+                ) from None
             except RecursionError:
-                raise OwnlmError("the chat template was stopped: it calls itself too deep") from None
+                raise OwnlmError(
+                    "the chat template was stopped: it calls itself too deep; use another template"
+                ) from None
             except Exception as error:  # any mistake that an expression can make
-                raise OwnlmError(f"the chat template fails on these messages: {_line(error)}") from None
+                raise OwnlmError(
+                    f"the chat template fails on these messages: {_line(error)}; change them, or the template"
+                ) from None
         return _without_marks("".join(pieces))
 
 

@@ -5,19 +5,21 @@ In:  a model folder: tokenizer_config.json, special_tokens_map.json, generation_
 Out: Settings, by token names as far as the files go by names; the tokenizer looks the ids up.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ownlm.errors import DamagedError
+from ownlm.artefact import read_json, read_text
+from ownlm.errors import DamagedError, OwnlmError
 
 TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 ROLES_OF_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 DEFAULT_TEMPLATE = "default"
-_LARGEST_FILE = 64 * 2**20
+COPY_ANEW = "copy the model anew"
+# Ours are 1 kB, the longest known 20 kB.
+_MOST_TEMPLATE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +42,15 @@ class Settings:
 def read_settings(folder: Path) -> Settings:
     try:
         return _read_settings(folder)
+    except OwnlmError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{folder / TOKENIZER_CONFIG} is damaged ({error!r}); copy the model anew") from None
 
 
 def _read_settings(folder: Path) -> Settings:
-    config = read_json(folder / TOKENIZER_CONFIG)
-    named = {**read_json(folder / SPECIAL_TOKENS_MAP), **config}
+    config = _object_in(folder / TOKENIZER_CONFIG)
+    named = {**_object_in(folder / SPECIAL_TOKENS_MAP), **config}
     names = {role: _text(named[role]) for role in ROLES_OF_TOKENS if named.get(role)}
     return Settings(
         names=names,
@@ -59,7 +63,7 @@ def _read_settings(folder: Path) -> Settings:
 def read_templates(folder: Path, config: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Chat templates by name: files first, for newer folders have them; "default" is the one for plain talk."""
     if config is None:
-        config = read_json(folder / TOKENIZER_CONFIG)
+        config = _object_in(folder / TOKENIZER_CONFIG)
     templates: dict[str, str] = {}
     written = config.get("chat_template")
     if isinstance(written, str):
@@ -67,32 +71,19 @@ def read_templates(folder: Path, config: Mapping[str, Any] | None = None) -> dic
     elif isinstance(written, list):
         templates |= {str(entry["name"]): str(entry["template"]) for entry in written}
     for path in sorted(folder.glob("additional_chat_templates/*.jinja")):
-        templates[path.stem] = _read(path)
-    if (folder / CHAT_TEMPLATE_FILE).is_file():
-        templates[DEFAULT_TEMPLATE] = _read(folder / CHAT_TEMPLATE_FILE)
+        templates[path.stem] = _read_template(path)
+    if (folder / CHAT_TEMPLATE_FILE).exists():
+        templates[DEFAULT_TEMPLATE] = _read_template(folder / CHAT_TEMPLATE_FILE)
     return templates
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _read_template(path: Path) -> str:
+    return read_text(path, fix=COPY_ANEW, most=_MOST_TEMPLATE_BYTES)
+
+
+def _object_in(path: Path) -> dict[str, Any]:
     """The object in a file, {} where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(_read(path))
-    except ValueError as error:
-        raise DamagedError(f"{path} is no JSON ({error}); copy the model anew") from None
-    if not isinstance(content, dict):
-        raise DamagedError(f"{path} holds no JSON object; copy the model anew")
-    return content
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise DamagedError(f"{path} is far too large for what it is; copy the model anew")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{path} cannot be read ({error}); copy the model anew") from None
+    return read_json(path, fix=COPY_ANEW) if path.exists() else {}
 
 
 def _text(token: Any) -> str:
@@ -103,7 +94,7 @@ def _text(token: Any) -> str:
 def _end_ids(folder: Path) -> list[int]:
     """generation_config.json's list where there is one: a chat model's turns end otherwise than its texts."""
     for name in ("generation_config.json", "config.json"):
-        ids = read_json(folder / name).get("eos_token_id")
+        ids = _object_in(folder / name).get("eos_token_id")
         if ids is not None:
             listed = ids if isinstance(ids, list) else [ids]
             return [id for id in listed if isinstance(id, int) and not isinstance(id, bool)]

@@ -35,6 +35,9 @@ from ownlm.tokenizer.special import END_OF_TEXT, IM_END, IM_START, PAD
 from ownlm.tokenizer.stream import StreamDecoder
 from ownlm.tokenizer.token_bytes import Spelling, bytes_of_tokens, spelling_of
 
+# What a tokenizer.json may say of cutting and filling up: ownlm always encodes a text whole, as it is.
+_WHOLE_TEXTS = ("truncation", "padding")
+
 
 def well_formed(text: str) -> str:
     """The text with each lone surrogate as U+FFFD; halves that stand together become their character."""
@@ -57,6 +60,10 @@ class Tokenizer:
         self.settings = settings or Settings()
         try:
             description = json.loads(tokenizer_json)
+            if any(description.get(name) is not None for name in _WHOLE_TEXTS):
+                description |= dict.fromkeys(_WHOLE_TEXTS)
+                tokenizer_json = json.dumps(description, ensure_ascii=False)
+            _refuse_short_merges(description["model"])
             kind = own_kind(description)
             if kind is not None:
                 self._set_up_own(description, kind)
@@ -68,7 +75,8 @@ class Tokenizer:
             # The library raises no narrower kind than Exception, and where its own code gives up, not even that.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            raise ValueError(str(error)) from None
+            told = isinstance(error, ValueError) or type(error) is Exception
+            raise ValueError(str(error) if told else "its parts do not fit together") from None
         # With tokens that stood beside the file, it is written anew.
         same = self.own or len(self._pipelines.added) == len(description["added_tokens"])
         self._json: str | None = tokenizer_json if same else None
@@ -265,7 +273,7 @@ class Tokenizer:
         try:
             return cls(content, read_settings(folder))
         except (ValueError, RecursionError) as error:
-            raise DamagedError(f"{path} is damaged ({error!r}); copy or train the tokenizer anew") from None
+            raise DamagedError(f"{path} is damaged ({error}); copy or train the tokenizer anew") from None
 
     @cached_property
     def _encode_all(self) -> bulk.EncodeAll:
@@ -289,6 +297,17 @@ class Tokenizer:
         if name not in self.special:
             raise OwnlmError(f"this tokenizer has no {name}; chat by the template that its model came with")
         return self.special[name]
+
+
+def _refuse_short_merges(model: dict[str, Any]) -> None:
+    """The library cuts the prefix of inner pieces off without a look, and ends in a panic where there is none."""
+    prefix = model.get("continuing_subword_prefix")
+    if model.get("type") != "BPE" or not isinstance(prefix, str) or not prefix:
+        return
+    for merge in model["merges"]:
+        inner = merge.partition(" ")[2] if isinstance(merge, str) else merge[1]
+        if len(inner.encode()) < len(prefix.encode()):
+            raise ValueError(f"its merge of {inner!r} lacks the prefix of inner pieces")
 
 
 def _tokens(model: dict[str, Any]) -> list[str | None]:

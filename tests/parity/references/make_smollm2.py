@@ -65,7 +65,7 @@ def likeliest(path: Path, ids: list[int]) -> list[int]:
 
 
 def main() -> None:
-    model = ownlm.load("smollm2")
+    model = ownlm.load("smollm2", dtype="float32")
     prompts = [model.chat_prompt([{"role": "user", "content": question}]) for question in QUESTIONS]
     # 123 tokens of many kinds, and enough after them for a share to mean something.
     licence = (HERE.parents[2] / "LICENSE").read_text(encoding="utf-8")

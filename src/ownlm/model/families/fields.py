@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ownlm.errors import OwnlmError
-from ownlm.model.checks import shown, whole
+from ownlm.model.checks import flag, shown, whole
 from ownlm.model.config import FULL, SLIDING, DecoderConfig
 
 # Fields that change what is computed, and the values at which they change nothing. A family that computes one says so.
@@ -61,7 +61,7 @@ def refuse_others(fields: Mapping[str, Any], *, computed: Collection[str] = ()) 
     for name, harmless in {**_CHANGES, "layer_types": (None, alike)}.items():
         if name in fields and name not in computed and not any(_same(fields[name], value) for value in harmless):
             raise OwnlmError(
-                f"config.json's {name} is {shown(fields[name])}, which ownlm does not compute for "
+                f"{name} is {shown(fields[name])}, which ownlm does not compute for "
                 f"{shown(fields.get('model_type'))}: answers would be wrong"
             )
 
@@ -97,12 +97,23 @@ def write_shape(config: DecoderConfig, architecture: str) -> dict[str, Any]:
 
 
 def read_layer_types(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """One kind a layer, or none. Also where all are alike, as most families must have it, a list is of all layers."""
     kinds = fields.get("layer_types")
     if kinds is None:
         return ()
-    if not isinstance(kinds, list):
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
         raise OwnlmError(f"layer_types must be a list of names, got {shown(kinds)}")
+    if len(kinds) != (layers := fields.get("num_hidden_layers")):
+        raise OwnlmError(f"layer_types names {len(kinds)} layers, and num_hidden_layers is {shown(layers)}")
     return tuple(kinds)
+
+
+def read_window_if_used(fields: Mapping[str, Any]) -> int | None:
+    """`sliding_window`, which means nothing unless `use_sliding_window` says so; published files then hold 0, too."""
+    used, window = flag("use_sliding_window", fields["use_sliding_window"]), fields["sliding_window"]
+    if used or window is not None:
+        whole("sliding_window", window, least=1 if used else 0)
+    return window if used else None
 
 
 def dtype_fields(dtype: torch.dtype) -> dict[str, str]:

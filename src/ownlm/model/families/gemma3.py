@@ -47,7 +47,7 @@ def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
     if "text_config" in fields:
         text = fields["text_config"]
         if not isinstance(text, dict):
-            raise OwnlmError(f"config.json's text_config must be an object, got {shown(text)}")
+            raise OwnlmError(f"text_config must be an object, got {shown(text)}")
         fields = {"tie_word_embeddings": fields.get("tie_word_embeddings", True), **text}
     fields = with_defaults({**fields, "model_type": MODEL_TYPE}, _DEFAULTS)
     # The field for capped scores is still there, but QK-norm has taken their place.
@@ -70,7 +70,7 @@ def _read_both_ropes(fields: Mapping[str, Any]) -> dict[str, Any]:
     local["rope_theta"] = fields.get("rope_local_base_freq")
     sliding = read_rope(local, theta=10_000.0)
     if sliding["rope_scaling"] is not None:
-        raise OwnlmError("config.json scales the angles of sliding layers, which ownlm does not compute")
+        raise OwnlmError("rope_parameters scales the angles of sliding layers, which ownlm does not compute")
     return {**read_rope(full, theta=1_000_000.0), "rope_local_base_freq": sliding["rope_theta"]}
 
 

@@ -59,9 +59,9 @@ _DEFAULTS = {
 
 
 def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
-    refuse_others(fields, computed=("scale_attn_weights",))
     ours = {_NAMES.get(name, name): value for name, value in fields.items()}
     fields = with_defaults(ours, _DEFAULTS)
+    refuse_others(fields, computed=("scale_attn_weights",))
     if fields["intermediate_size"] is None:
         fields["intermediate_size"] = 4 * whole("n_embd", fields["hidden_size"], most=2**18)
     scaled = flag("scale_attn_weights", fields["scale_attn_weights"])
@@ -80,7 +80,10 @@ def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
 
 def write_config(config: DecoderConfig) -> dict[str, Any]:
     if config.attention_multiplier not in (None, 1.0):
-        raise OwnlmError(f"gpt2 has no attention_multiplier, and this model's is {config.attention_multiplier}")
+        raise OwnlmError(
+            f"gpt2 has no attention_multiplier, and this model's is {config.attention_multiplier}; "
+            "name another model_type"
+        )
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": MODEL_TYPE,

@@ -41,7 +41,7 @@ def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
     # Early files say "su", or "yarn", and mean longrope.
     rope = read_rope(fields, part=1.0, same={"su": "longrope", "yarn": "longrope"})
     if rope["rope_scaling"] is not None and rope["rope_scaling"].rope_type != "longrope":
-        raise OwnlmError(f"config.json scales RoPE by {rope['rope_scaling'].rope_type}, phi3 knows longrope alone")
+        raise OwnlmError(f"RoPE is scaled by {rope['rope_scaling'].rope_type}, phi3 knows longrope alone")
     return DecoderConfig(**read_shape(fields), **rope, qk_norm="none", sliding_window=fields["sliding_window"])
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ownlm.errors import OwnlmError
-from ownlm.model.checks import flag, shown
+from ownlm.model.checks import shown
 from ownlm.model.config import DecoderConfig
-from ownlm.model.families.fields import read_shape, refuse_others, with_defaults, write_shape
+from ownlm.model.families.fields import read_shape, read_window_if_used, refuse_others, with_defaults, write_shape
 from ownlm.model.families.rope_fields import read_rope, write_rope
 from ownlm.model.families.tensor_map import TensorMap
 
@@ -48,7 +48,7 @@ def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
         attention_bias=fields["attention_bias"],
         attention_output_bias=fields["attention_bias"],
         # Here every layer slides, unlike in Qwen3's dense models.
-        sliding_window=fields["sliding_window"] if flag("use_sliding_window", fields["use_sliding_window"]) else None,
+        sliding_window=read_window_if_used(fields),
         num_experts=fields.get("num_experts", fields.get("num_local_experts", 128)),
         mlp_only_layers=tuple(dense),
         **{name: fields[name] for name in _EXPERTS},

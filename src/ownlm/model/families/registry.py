@@ -48,8 +48,19 @@ _ALL: tuple[Family, ...] = (
     qwen3,
     qwen3_moe,
 )
+# The checks of a configuration say what is wrong with it: they know neither file nor format.
+CONFIG_FIX = "fetch the model anew, or take another one"
 # By config.json's `model_type`.
 FAMILIES: dict[str, Family] = {**{family.MODEL_TYPE: family for family in _ALL}, "gemma3": gemma3}
+
+
+def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
+    """The decoder's configuration that a model's files ask for."""
+    family = family_of(fields)
+    try:
+        return family.read_config(fields)
+    except OwnlmError as error:
+        raise type(error)(f"{error}; {CONFIG_FIX}") from None
 
 
 def family_of(fields: Mapping[str, Any]) -> Family:
@@ -57,7 +68,5 @@ def family_of(fields: Mapping[str, Any]) -> Family:
     name = fields.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
-        raise OwnlmError(
-            f"config.json is of model_type {shown(name)}, which ownlm does not open yet; it opens: {known}"
-        )
+        raise OwnlmError(f"the model_type is {shown(name)}, which ownlm does not open yet; it opens: {known}")
     return FAMILIES[name]

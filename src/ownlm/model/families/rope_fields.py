@@ -34,9 +34,7 @@ def read_rope(
     kind = (same or {}).get(kind, kind) if isinstance(kind, str) else kind
     turned = given.get("partial_rotary_factor", fields.get("partial_rotary_factor"))
     if part is None and turned not in (None, 1):
-        raise OwnlmError(
-            f"config.json turns {shown(turned)} of each head, which ownlm does not compute for this family"
-        )
+        raise OwnlmError(f"partial_rotary_factor is {shown(turned)}, which ownlm does not compute for this family")
     base = given.get("rope_theta", fields.get("rope_theta"))
     return {
         "rope_theta": theta if base is None else base,
@@ -49,10 +47,10 @@ def rope_section(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """`rope_scaling` or, where there is none, `rope_parameters`; an unknown key is refused."""
     given = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
     if not isinstance(given, dict):
-        raise OwnlmError(f"config.json's rope_scaling must be an object, got {shown(given)}")
+        raise OwnlmError(f"rope_scaling must be an object, got {shown(given)}")
     unknown = sorted(given.keys() - _KNOWN)
     if unknown:
-        raise OwnlmError(f"config.json's rope_scaling holds {shown(unknown[0])}, which ownlm does not compute")
+        raise OwnlmError(f"rope_scaling holds {shown(unknown[0])}, which ownlm does not compute")
     return given
 
 

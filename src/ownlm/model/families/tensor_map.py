@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ownlm.errors import DamagedError
-from ownlm.model.checkpoint import StoredTensor
+from ownlm.model.checkpoint import Blocks, StoredTensor
 
 Shape = tuple[int, ...]
 
@@ -57,6 +57,12 @@ class Stored:
             by_head = stored.reshape(self.heads, len(self.parameters), -1, *stored.shape[1:])
             return [by_head[:, part].flatten(0, 1) for part in range(len(self.parameters))]
         return list(torch.split(stored, [shape[0] for shape in self.shapes]))
+
+    def split_blocks(self, blocks: Blocks) -> list[Blocks]:
+        """The same of a tensor in blocks: they lie along what no rule takes apart."""
+        levels, scales, minima = (self.split(part) for part in (blocks.levels, blocks.scales, blocks.minima))
+        each = zip(levels, scales, minima, strict=True)
+        return [Blocks(levels=level, scales=scale, minima=minimum) for level, scale, minimum in each]
 
     def join(self, parameters: Sequence[Tensor]) -> Tensor:
         """The tensor as it is stored."""

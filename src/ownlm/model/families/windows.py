@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ownlm.model.checks import flag, whole
+from ownlm.model.checks import whole
 from ownlm.model.config import FULL, SLIDING, DecoderConfig
-from ownlm.model.families.fields import read_layer_types
+from ownlm.model.families.fields import read_layer_types, read_window_if_used
 
 DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
 COMPUTED = ("use_sliding_window", "sliding_window", "layer_types")
@@ -13,8 +13,7 @@ COMPUTED = ("use_sliding_window", "sliding_window", "layer_types")
 
 def read_windows(fields: Mapping[str, Any]) -> dict[str, Any]:
     """DecoderConfig's keywords. Without `use_sliding_window` the window that the file names means nothing."""
-    used = flag("use_sliding_window", fields["use_sliding_window"])
-    window = fields["sliding_window"] if used else None
+    window = read_window_if_used(fields)
     kinds = read_layer_types(fields)
     if window is not None and not kinds:
         first = whole("max_window_layers", fields["max_window_layers"], least=0)

@@ -281,7 +281,8 @@ def architecture_for(model_type: Any) -> Architecture:
     """The architecture under which a model of `model_type` is written."""
     if not isinstance(model_type, str) or model_type not in _BY_MODEL_TYPE:
         raise OwnlmError(
-            f"a model of model_type {model_type!r} cannot be written as GGUF; ownlm writes: {_known(_BY_MODEL_TYPE)}"
+            f"a model of model_type {model_type!r} cannot be written as GGUF (only {_known(_BY_MODEL_TYPE)}); "
+            "write a folder instead"
         )
     return _BY_MODEL_TYPE[model_type]
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ownlm.artefact.gguf_header import GgufFile, GgufTensor
 from ownlm.errors import DamagedError
-from ownlm.model.checkpoint import Checkpoint, StoredTensor
+from ownlm.model.checkpoint import Blocks, Checkpoint, StoredTensor
 from ownlm.model.formats.gguf_architectures import Architecture, Rule
 from ownlm.model.formats.gguf_config import HEAD, heads_of, read_architecture, read_fields
 from ownlm.model.formats.gguf_layouts import Heads, Layout, shape_in_hf, to_hf
-from ownlm.model.formats.gguf_quants import dequantize
+from ownlm.model.formats.gguf_quants import BLOCKS, dequantize, read_blocks
 from ownlm.model.formats.gguf_rope import ROPE_TENSORS
 
 _LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,4})\.(.+)")
@@ -36,7 +36,8 @@ def gguf_checkpoint(file: GgufFile) -> Checkpoint:
         rule, layer = _rule_for(tensor.name, rules, architecture, layers, str(file.path))
         if rule.layout is Layout.EXPERTS and tensor.shape[0] != fields["num_experts"]:
             raise DamagedError(
-                f"{file.path} has {fields['num_experts']} experts, and {tensor.name!r} {tensor.shape[0]}"
+                f"{file.path} has {fields['num_experts']} experts, and {tensor.name!r} {tensor.shape[0]}; "
+                "convert it again"
             )
         tensors.update(_stored(file, tensor, rule, layer, heads))
     return Checkpoint(fields=fields, tensors=tensors)
@@ -51,7 +52,8 @@ def _rule_for(
     rule = rules.get(f"blk.{{}}.{found[2]}" if found else stem)
     if rule is None or suffix not in ("weight", "bias") or (layer and int(layer) >= layers):
         raise DamagedError(
-            f"{where} holds the tensor {name!r}, which a {architecture.name} of {layers} layers does not have"
+            f"{where} holds the tensor {name!r}, which a {architecture.name} of {layers} layers does not have; "
+            "fetch or convert it again"
         )
     return rule, layer
 
@@ -69,7 +71,8 @@ def _stored(
     for expert in experts:
         name = f"{rule.hf.format(layer, expert=expert)}.{suffix}"
         part = _Part(file=file, tensor=tensor, start=(expert or 0) * size, size=size, layout=layout, heads=heads)
-        yield name, StoredTensor(shape=shape, stored_as=tensor.kind.name, read=part.read)
+        blocks = part.read_blocks if tensor.kind.name in BLOCKS and len(shape) == 2 else None
+        yield name, StoredTensor(shape=shape, stored_as=tensor.kind.name, read=part.read, read_blocks=blocks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +87,21 @@ class _Part:
     heads: Heads
 
     def read(self) -> Tensor:
-        stored = self.file.stored(self.tensor)[self.start : self.start + self.size]
-        shape = self.tensor.shape[1:] if self.layout is Layout.EXPERTS else self.tensor.shape
-        numbers = dequantize(stored, self.tensor.kind, self.tensor.name)
-        assert numbers.size == prod(shape)
-        return torch.from_numpy(to_hf(numbers.reshape(shape), self.layout, self.heads))
+        numbers = dequantize(self._bytes(), self.tensor.kind, self.tensor.name)
+        assert numbers.size == prod(self._shape())
+        return torch.from_numpy(to_hf(numbers.reshape(self._shape()), self.layout, self.heads))
+
+    def read_blocks(self) -> Blocks:
+        rows = self._shape()[0]
+        levels, scales, minima = read_blocks(self._bytes(), self.tensor.kind, self.tensor.name)
+        return Blocks(
+            levels=torch.from_numpy(to_hf(levels.reshape(rows, -1), self.layout, self.heads)),
+            scales=torch.from_numpy(to_hf(scales.reshape(rows, -1), self.layout, self.heads)),
+            minima=torch.from_numpy(to_hf(minima.reshape(rows, -1), self.layout, self.heads)),
+        )
+
+    def _bytes(self) -> memoryview:
+        return self.file.stored(self.tensor)[self.start : self.start + self.size]
+
+    def _shape(self) -> tuple[int, ...]:
+        return self.tensor.shape[1:] if self.layout is Layout.EXPERTS else self.tensor.shape

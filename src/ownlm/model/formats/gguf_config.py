@@ -67,7 +67,9 @@ def read_fields(file: GgufFile) -> dict[str, Any]:
     if layers > len(file.tensors):
         keys.damaged(f"it claims {layers} layers, and has {len(file.tensors)} tensors")
     if architecture.name != "qwen3moe" and keys.count("expert_count", 0, least=0):
-        raise OwnlmError(f"{file.path} is a {architecture.name} of experts, which ownlm does not compute")
+        raise OwnlmError(
+            f"{file.path} is a {architecture.name} of experts, which ownlm does not compute; take another model"
+        )
     _MORE.get(architecture.name, _read_attention)(fields, keys, file)
     return fields
 
@@ -109,7 +111,9 @@ def _read_attention(fields: dict[str, Any], keys: Keys, file: GgufFile) -> None:
         keys.damaged(f"its width {hidden} is no multiple of its {heads} heads")
     fields["head_dim"] = keys.count("attention.key_length", max(1, hidden // heads))
     if keys.count("attention.value_length", fields["head_dim"]) != fields["head_dim"]:
-        raise OwnlmError(f"{file.path} has values of another size than keys, which ownlm does not compute")
+        raise OwnlmError(
+            f"{file.path} has values of another size than keys, which ownlm does not compute; take another model"
+        )
     _read_rope(fields, keys, file)
 
 
@@ -133,7 +137,10 @@ def _float32_table(file: GgufFile, name: str) -> list[float] | None:
     if tensor is None:
         return None
     if tensor.kind.name != "F32" or tensor.size > 1 << 20:
-        raise OwnlmError(f"{file.path} keeps {name} as {tensor.kind.name} of {tensor.size} bytes, not as a small F32")
+        raise OwnlmError(
+            f"{file.path} keeps {name} as {tensor.kind.name} of {tensor.size} bytes, not as a small F32; "
+            "convert it again"
+        )
     return list(unpack(f"<{tensor.size // 4}f", file.stored(tensor)))
 
 
@@ -204,7 +211,7 @@ def gemma_scalar(name: str, fields: Mapping[str, Any]) -> int:
 
 def _read_gpt2(fields: dict[str, Any], keys: Keys, file: GgufFile) -> None:
     if keys.count("attention.head_count_kv", fields["n_head"]) != fields["n_head"]:
-        raise OwnlmError(f"{file.path} shares keys between heads, which gpt2 does not")
+        raise OwnlmError(f"{file.path} shares keys between heads, which gpt2 does not; convert it again")
     fields["n_ctx"] = fields["n_positions"]
 
 
@@ -218,7 +225,9 @@ def _read_gptneox(fields: dict[str, Any], keys: Keys, file: GgufFile) -> None:
 
 def _read_olmo2(fields: dict[str, Any], keys: Keys, file: GgufFile) -> None:
     if keys.count("attention.sliding_window", 0, least=0):
-        raise OwnlmError(f"{file.path} is an OLMo 3, whose sliding layers ownlm does not compute yet")
+        raise OwnlmError(
+            f"{file.path} is an OLMo 3, whose sliding layers ownlm does not compute yet; take another model"
+        )
     _read_attention(fields, keys, file)
 
 

@@ -11,11 +11,15 @@ Sources: llama.cpp's conversion scripts (llama.py, gptneox.py, gemma.py, gpt2.py
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 
 from ownlm.errors import DamagedError
-from ownlm.model.formats.gguf_bits import Floats
+from ownlm.model.formats.gguf_bits import Bytes, Floats
+
+# Numbers, or the levels of their blocks.
+Array = TypeVar("Array", Floats, Bytes)
 
 
 class Layout(Enum):
@@ -43,16 +47,19 @@ def shape_in_hf(shape: tuple[int, ...], layout: Layout, heads: Heads, name: str)
     }
     if layout in parts and shape[0] % parts[layout]:
         raise DamagedError(
-            f"the tensor {name!r} has {shape[0]} rows, no multiple of {parts[layout]}, as its heads need"
+            f"the tensor {name!r} has {shape[0]} rows, no multiple of {parts[layout]}, as its heads need; "
+            "convert the file again"
         )
     if layout is Layout.EXPERTS:
         if len(shape) != 3:
-            raise DamagedError(f"the tensor {name!r} of all experts has {len(shape)} dimensions, not 3")
+            raise DamagedError(
+                f"the tensor {name!r} of all experts has {len(shape)} dimensions, not 3; convert the file again"
+            )
         return shape[1:]
     return shape[::-1] if layout is Layout.TRANSPOSED else shape
 
 
-def to_hf(stored: Floats, layout: Layout, heads: Heads) -> Floats:
+def to_hf(stored: Array, layout: Layout, heads: Heads) -> Array:
     """From GGUF's layout; `stored` is the tensor's own array and may be changed. EXPERTS are taken apart before."""
     match layout:
         case Layout.QUERY_ROWS:
@@ -84,10 +91,10 @@ def to_gguf(numbers: Floats, layout: Layout, heads: Heads) -> Floats:
     return numbers
 
 
-def _regroup(rows: Floats, heads: int, outer: int, inner: int) -> Floats:
+def _regroup(rows: Array, heads: int, outer: int, inner: int) -> Array:
     """Within each head, rows counted (outer, inner) are counted (inner, outer)."""
     return _swapped(rows.reshape(heads, outer, inner, *rows.shape[1:]), 1, rows.shape)
 
 
-def _swapped(grouped: Floats, axis: int, shape: tuple[int, ...]) -> Floats:
+def _swapped(grouped: Array, axis: int, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(grouped.swapaxes(axis, axis + 1)).reshape(shape)

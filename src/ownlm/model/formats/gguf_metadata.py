@@ -46,21 +46,21 @@ def _refuse_others(fields: Mapping[str, Any], architecture: Architecture) -> Non
         if given is not None and given != value:
             raise OwnlmError(
                 f"llama.cpp computes {architecture.name} with {field} {value!r}, and this model has {given!r}: "
-                "as a GGUF file it would give wrong answers"
+                "as a GGUF file it would give wrong answers; write a folder instead"
             )
 
 
 def _given(fields: Mapping[str, Any], field: str) -> Any:
     value = fields.get(field)
     if value is None:
-        raise OwnlmError(f"config.json lacks {field}, without which no GGUF can be written; add it")
+        raise OwnlmError(f"the model's configuration lacks {field}, without which no GGUF can be written; add it")
     return value
 
 
 def _count(fields: Mapping[str, Any], field: str) -> int:
     value = _given(fields, field)
     if type(value) is not int or value < 1:
-        raise OwnlmError(f"config.json's {field} is {value!r}, no count")
+        raise OwnlmError(f"the model's {field} is {value!r}, no count; restore its files")
     return value
 
 
@@ -119,7 +119,7 @@ def _write_gemma(fields: Mapping[str, Any], name: str, keys: dict[str, Any]) -> 
     usual = [layer % every < every - 1 for layer in range(layers)]
     sliding = [kind == "sliding_attention" for kind in _given(fields, "layer_types")]
     if len(sliding) != layers:
-        raise OwnlmError(f"config.json's layer_types names {len(sliding)} layers of {layers}")
+        raise OwnlmError(f"layer_types names {len(sliding)} layers of {layers}; restore the model's files")
     if sliding != usual:
         keys["attention.sliding_window_pattern"] = sliding
     expected = gemma_scalar(name, {**fields, "head_dim": _head_dim(fields)})
@@ -127,10 +127,12 @@ def _write_gemma(fields: Mapping[str, Any], name: str, keys: dict[str, Any]) -> 
     if scalar != expected:
         raise OwnlmError(
             f"llama.cpp divides a {name}'s scores by the root of {expected}, and this model's query_pre_attn_scalar is "
-            f"{scalar}: as a GGUF file it would give wrong answers"
+            f"{scalar}: as a GGUF file it would give wrong answers; write a folder instead"
         )
     for field in GEMMA2_CAPS:
         if fields.get(field):
             keys[field] = float(fields[field])
         elif name == "gemma2":
-            raise OwnlmError(f"llama.cpp caps every gemma2's logits, and this model's {field} is null")
+            raise OwnlmError(
+                f"llama.cpp caps every gemma2's logits, and this model's {field} is null; write a folder instead"
+            )

@@ -49,7 +49,7 @@ def places_in_gguf(checkpoint: Checkpoint, architecture: Architecture) -> list[P
         # llama.cpp asks for a head of its own here.
         found["output.weight"], layouts["output.weight"] = found["token_embd.weight"], Layout.PLAIN
     if "output.weight" not in found and not tied:
-        raise OwnlmError(f"the model lacks {head}.weight, and its config.json ties no head to the embedding")
+        raise OwnlmError(f"the model lacks {head}.weight, and ties no head to the embedding; restore its files")
     experts = checkpoint.fields.get("num_experts")
     return [_place(name, parts, layouts[name], experts) for name, parts in found.items()]
 
@@ -67,7 +67,10 @@ def _rule_for(name: str, rules: dict[str, Rule], architecture: Architecture) -> 
     numbers = [int(number) for number in _NUMBER.findall(f"{stem}.")]
     rule = rules.get(_NUMBER.sub("{}", f"{stem}.").removesuffix("."))
     if rule is None or suffix not in ("weight", "bias"):
-        raise OwnlmError(f"the tensor {name!r} has no place in a GGUF file of architecture {architecture.name}")
+        raise OwnlmError(
+            f"the tensor {name!r} has no place in a GGUF file of architecture {architecture.name}; "
+            "write a folder instead"
+        )
     return rule, numbers, suffix
 
 

@@ -30,7 +30,10 @@ Decode = Callable[[Bytes, Floats], Floats]
 def dequantize(stored: memoryview, kind: Kind, name: str) -> Floats:
     """All numbers of the tensor `name`. Infinite ones and NaN are refused: they would silently spread."""
     if kind.name not in _DECODERS and kind.name not in _OTHERS:
-        raise OwnlmError(f"the tensor {name!r} is stored as {kind.name}, which ownlm does not read as weights")
+        raise OwnlmError(
+            f"the tensor {name!r} is stored as {kind.name}, which ownlm does not read as weights; "
+            "take another file of the model"
+        )
     blocks = np.frombuffer(stored, np.uint8).reshape(-1, kind.bytes)
     out = np.empty((len(blocks), kind.block), np.float32)
     decode = _DECODERS.get(kind.name) or _by_the_package(kind.name)
@@ -40,8 +43,27 @@ def dequantize(stored: memoryview, kind: Kind, name: str) -> Floats:
         for first in range(0, len(blocks), step):
             scales = decode(blocks[first : first + step], out[first : first + step])
             if not np.isfinite(scales).all():
-                raise DamagedError(f"the tensor {name!r} holds NaN or infinite numbers; fetch or write the file again")
+                raise _not_finite(name)
     return out.reshape(-1)
+
+
+def read_blocks(stored: memoryview, kind: Kind, name: str) -> tuple[Bytes, Floats, Floats]:
+    """Of a tensor whose type is in BLOCKS: levels [n, 32], scales [n, 1], minima [n, 1].
+
+    number = level * scale + minimum
+    """
+    blocks = np.frombuffer(stored, np.uint8).reshape(-1, kind.bytes)
+    levels = np.empty((len(blocks), kind.block), np.uint8)
+    _nibbles(blocks[:, kind.bytes - kind.block // 2 :], levels)
+    scales = half(blocks[:, :2])
+    minima = half(blocks[:, 2:4]) if kind.name == "Q4_1" else -8 * scales
+    if not (np.isfinite(scales).all() and np.isfinite(minima).all()):
+        raise _not_finite(name)
+    return levels, scales, minima
+
+
+def _not_finite(name: str) -> DamagedError:
+    return DamagedError(f"the tensor {name!r} holds NaN or infinite numbers; fetch or write the file again")
 
 
 def quantize(numbers: Floats, kind: str, name: str) -> Bytes:
@@ -50,7 +72,9 @@ def quantize(numbers: Floats, kind: str, name: str) -> Bytes:
     from gguf.quants import quantize as encode
 
     if not np.isfinite(numbers).all():
-        raise OwnlmError(f"the tensor {name!r} holds NaN or infinite numbers, which no file should keep")
+        raise OwnlmError(
+            f"the tensor {name!r} holds NaN or infinite numbers, which no file should keep; restore the model"
+        )
     if kind == "F32":
         return np.ascontiguousarray(numbers, np.float32).view(np.uint8)
     if kind == "F16":
@@ -98,7 +122,7 @@ def _q8_0(blocks: Bytes, out: Floats) -> Floats:
     return d
 
 
-def _nibbles(quants: Bytes, out: Floats) -> None:
+def _nibbles(quants: Bytes, out: Floats | Bytes) -> None:
     """Sixteen bytes hold thirty-two numbers: the low halves first, then the high ones."""
     out[:, :16] = quants & 15
     out[:, 16:] = quants >> 4
@@ -169,4 +193,6 @@ _DECODERS: dict[str, Decode] = {
 }
 _IQ = {"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS"}
 _OTHERS = frozenset(_IQ | {"TQ1_0", "TQ2_0", "MXFP4", "NVFP4"})
+# Types that are kept as blocks: 4 bits a number, one scale and one minimum for 32 of them.
+BLOCKS = frozenset({"Q4_0", "Q4_1"})
 READABLE = frozenset(_DECODERS) | _OTHERS

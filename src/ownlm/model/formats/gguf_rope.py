@@ -56,7 +56,7 @@ def read_rope_scaling(keys: Keys, factors: Factors, *, turned: int, theta: float
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
         return _read_yarn(keys, factor, original)
-    raise OwnlmError(f"{keys.path} scales RoPE by {kind!r}, which ownlm does not compute")
+    raise OwnlmError(f"{keys.path} scales RoPE by {kind!r}, which ownlm does not compute; take another model")
 
 
 def _read_yarn(keys: Keys, factor: float, original: int) -> dict[str, Any]:
@@ -79,7 +79,10 @@ def write_rope_scaling(
     """Keys (after the architecture's name) and tables. `tensors`: llama.cpp reads tables for this architecture."""
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind in ("llama3", "longrope", "su") and not tensors:
-        raise OwnlmError(f"llama.cpp computes no RoPE scaling of type {kind} for {name}, so no GGUF can say it")
+        raise OwnlmError(
+            f"llama.cpp computes no RoPE scaling of type {kind} for {name}, so no GGUF can say it; "
+            "write a folder instead"
+        )
     original = scaling.get("original_max_position_embeddings") or context
     match kind:
         case "default":
@@ -99,7 +102,8 @@ def write_rope_scaling(
             }
             return keys, {LONG: list(scaling["long_factor"]), SHORT: list(scaling["short_factor"])}
     raise OwnlmError(
-        f"GGUF has no RoPE scaling of type {kind!r}: llama.cpp would give wrong answers past {original} tokens"
+        f"GGUF has no RoPE scaling of type {kind!r}: llama.cpp would give wrong answers past {original} tokens; "
+        "write a folder instead"
     )
 
 
@@ -107,7 +111,10 @@ def _write_yarn(scaling: Mapping[str, Any], original: int) -> dict[str, Any]:
     fixed = {"beta_fast": 32, "beta_slow": 1, "mscale": None, "mscale_all_dim": None, "truncate": True}
     for field, value in fixed.items():
         if scaling.get(field) not in (None, value):
-            raise OwnlmError(f"llama.cpp computes yarn with {field} {value}, and this model has {scaling[field]}")
+            raise OwnlmError(
+                f"llama.cpp computes yarn with {field} {value}, and this model has {scaling[field]}; "
+                "write a folder instead"
+            )
     factor = float(scaling["factor"])
     keys = {
         "rope.scaling.type": "yarn",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ownlm.artefact import write_atomically
+from ownlm.artefact import read_json, write_atomically
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
 from ownlm.model.checks import shown
@@ -21,8 +21,9 @@ from ownlm.model.formats.safetensors_file import BYTES, open_tensors, save_tenso
 CONFIG, GENERATION_CONFIG, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 4_000_000_000
-# A JSON file of a model is kilobytes, an index at most a few megabytes.
-_MOST_JSON_BYTES = 32_000_000
+_FIX = "restore it"
+_IDS = ("bos_token_id", "eos_token_id")
+_DTYPES = ("torch_dtype", "dtype")
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -31,33 +32,36 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         fields=read_config(folder),
         tensors=_tensors(folder),
-        generation=_read_json(generation) if generation.is_file() else {},
+        generation=_checked(generation, read_json(generation, fix=_FIX)) if generation.exists() else {},
     )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    if not path.is_file():
+    if not path.exists():
         raise OwnlmError(f"{folder} holds no {CONFIG}, so it is no model folder; name a folder that a run wrote")
-    return _read_json(path)
+    return _checked(path, read_json(path, fix=_FIX))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _MOST_JSON_BYTES:
-        raise DamagedError(f"{path} has {path.stat().st_size:,} bytes, more than any such file; restore it")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{path} is not JSON ({error}); restore it") from None
-    if not isinstance(fields, dict):
-        raise DamagedError(f"{path} holds no object; restore it")
+def _checked(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields, after those that no family reads: a number format and the ids of special tokens."""
+    for name in _DTYPES:
+        if not isinstance(fields.get(name), str | None):
+            raise DamagedError(f"{path}: {name} must be a name such as float32, got {shown(fields[name])}; {_FIX}")
+    for name in _IDS:
+        given = fields.get(name)
+        listed = given if isinstance(given, list) else [] if given is None else [given]
+        if any(type(id) is not int or id < 0 for id in listed):
+            raise DamagedError(
+                f"{path}: {name} must be the id of a token, or a list of ids, got {shown(given)}; {_FIX}"
+            )
     return fields
 
 
 def _tensors(folder: Path) -> dict[str, StoredTensor]:
-    if (folder / WEIGHTS).is_file():
+    if (folder / WEIGHTS).exists():
         return open_tensors(folder / WEIGHTS)
-    if not (folder / INDEX).is_file():
+    if not (folder / INDEX).exists():
         raise OwnlmError(
             f"{folder} has no {WEIGHTS}; pickled weights (.bin, .pt) can run code and are never opened: "
             "convert them with safetensors first, or take the model's safetensors files"
@@ -78,7 +82,7 @@ def _tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    places = _read_json(path).get("weight_map")
+    places = read_json(path, fix=_FIX).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise DamagedError(f"{path} has no weight_map; restore it")
     for name in places.values():

@@ -9,7 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ownlm.artefact import disk_errors
+from ownlm.artefact import disk_errors, read_errors
+from ownlm.artefact.write import OTHER_PLACE
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model.checkpoint import StoredTensor
 
@@ -22,9 +23,10 @@ BYTES = {"F32": 4, "BF16": 2, "F16": 2, "F64": 8}
 def open_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of `path` by name. Only the header is read, which the library checks against the file's size."""
     try:
-        file = _Mapped(path)
-        return {name: file.stored(name) for name in file.names}
-    except (SafetensorError, OSError, ValueError) as error:
+        with read_errors(path):
+            file = _Mapped(path)
+            return {name: file.stored(name) for name in file.names}
+    except (SafetensorError, ValueError) as error:
         raise _damaged(path, error) from None
 
 
@@ -61,7 +63,7 @@ class _Mapped:
 
 
 def _damaged(path: Path, error: Exception) -> DamagedError:
-    return DamagedError(f"{path} is damaged ({error}); restore it or train again")
+    return DamagedError(f"{path} is damaged ({error}); restore it, or fetch or train the model anew")
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -76,6 +78,6 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
             temporary.chmod(0o666 & ~mask)
             temporary.replace(path)
         except SafetensorError as error:
-            raise OwnlmError(f"cannot write {path} ({error}); free some space or name another --out") from None
+            raise OwnlmError(f"cannot write {path} ({error}); {OTHER_PLACE}") from None
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""A decoder's linear maps: one or several of the same input, computed as one product.
+
+    x ─┬─ kernel ─────────────── [q_proj; k_proj; v_proj] x ─┬─▶ q, k, v
+       └─ adapters, on their rows alone ──── scale * B (A x) ┘
+
+The layers hold the parameters under Hugging Face's names, as training, LoRA, Muon and saving want them. What computes
+the product in inference is the kernel: `pack` makes the dense one, quantized.py others.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Rows = slice | Tensor
+
+
+def type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+class Kernel(Protocol):
+    """From [..., in] to [..., out]; a row's result depends on no other row. `name` tells its arithmetic."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """All layers' rows in one matrix, in the type that it computes in."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def name(self) -> str:
+        return type_name(self.weight.dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """What an adapter adds to some columns of the output, for some rows of [..., rows, in]: scale * B (A x)."""
+
+    rows: Rows
+    columns: slice
+    a_rE: Tensor
+    b_Or: Tensor
+    scale: float
+
+    def add(self, x: Tensor, out: Tensor) -> None:
+        change = x[..., self.rows, :].to(self.a_rE.dtype) @ self.a_rE.T @ self.b_Or.T * self.scale
+        out[..., self.rows, self.columns] += change.to(out.dtype)
+
+
+class Projection:
+    """One or several layers of one input. No module: the layers belong to the module that made it."""
+
+    def __init__(self, *layers: nn.Linear) -> None:
+        self.layers = layers
+        self.kernel: Kernel | None = None
+        self.adapted: list[Adapted] = []
+
+    @property
+    def sizes(self) -> list[int]:
+        return [layer.out_features for layer in self.layers]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """What the layers make of `x`, side by side."""
+        out = self._trained(x) if self.kernel is None else self.kernel(x)
+        for adapted in self.adapted:
+            adapted.add(x, out)
+        return out
+
+    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What each layer makes of `x`."""
+        if self.kernel is None and not self.adapted and not torch.is_grad_enabled():
+            # Joining the weights would cost as much as the products of a token.
+            return tuple(layer(_as(layer.weight, x)) for layer in self.layers)
+        return torch.split(self(x), self.sizes, dim=-1)
+
+    def pack(self) -> None:
+        """For inference: the layers' weights one behind another in memory, each layer's parameter its part of them."""
+        first = self.layers[0]
+        if len(self.layers) == 1:
+            self.kernel = Dense(first.weight, first.bias)
+            return
+        joined = {kind: torch.cat([getattr(layer, kind).detach() for layer in self.layers]) for kind in self._kinds()}
+        for kind, tensor in joined.items():
+            for layer, part in zip(self.layers, torch.split(tensor, self.sizes), strict=True):
+                setattr(layer, kind, nn.Parameter(part, requires_grad=False))
+        self.kernel = Dense(joined["weight"], joined.get("bias"))
+
+    def repack(self) -> None:
+        """After something gave the parameters other memory."""
+        if isinstance(self.kernel, Dense):
+            self.pack()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Projection":
+        copied = Projection(*deepcopy(self.layers, memo))
+        copied.kernel = self.kernel if isinstance(self.kernel, Dense) else deepcopy(self.kernel, memo)
+        copied.repack()
+        return copied
+
+    def _kinds(self) -> tuple[str, ...]:
+        return ("weight",) if self.layers[0].bias is None else ("weight", "bias")
+
+    def _trained(self, x: Tensor) -> Tensor:
+        """In training one product is faster than several, and joining the weights costs little beside it."""
+        x = _as(self.layers[0].weight, x)
+        if len(self.layers) == 1:
+            out: Tensor = self.layers[0](x)
+            return out
+        joined = [torch.cat([getattr(layer, kind) for layer in self.layers]) for kind in self._kinds()]
+        return F.linear(x, *joined)
+
+
+def _as(weight: Tensor, x: Tensor) -> Tensor:
+    """`x` in the weight's type, where autocast does not see to that."""
+    return x if x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)
