@@ -47,6 +47,11 @@ class PieceStream(Iterator[Piece]):
 
 def complete(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
     """Whole answers, drawn side by side: in the order of `requests`, for each as many as its sampling's `n`."""
+    return [done for ticket in run(engine, requests) for done in completions(ticket)]
+
+
+def run(engine: Engine, requests: Sequence[Request]) -> list[Ticket]:
+    """The same as tickets, which have ended and hold the figures too."""
     tickets: list[Ticket] = []
     try:
         tickets += (engine.add(request) for request in requests)
@@ -55,19 +60,19 @@ def complete(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
     finally:
         for ticket in tickets:
             engine.cancel(ticket)
-    return [done for ticket in tickets for done in completions(ticket)]
+    return tickets
 
 
 def completions(ticket: Ticket) -> list[Completion]:
     """The answers of a request that has ended."""
     _check(ticket)
     return [
-        _completion(ticket, [piece for piece in ticket.pieces if piece.choice == choice])
+        _completion([piece for piece in ticket.pieces if piece.choice == choice])
         for choice in range(ticket.request.sampling.n)
     ]
 
 
-def _completion(ticket: Ticket, pieces: list[Piece]) -> Completion:
+def _completion(pieces: list[Piece]) -> Completion:
     reason = pieces[-1].finish_reason
     assert reason is not None
     text = "".join(piece.text for piece in pieces)
@@ -76,13 +81,9 @@ def _completion(ticket: Ticket, pieces: list[Piece]) -> Completion:
         token_ids=[piece.token_id for piece in pieces],
         log_probabilities=[piece.logprob for piece in pieces],
         top=[piece.top for piece in pieces],
+        finish_reason=reason,
         # What a stop string took away begins at the end.
         offsets=[min(piece.offset, len(text)) for piece in pieces],
-        finish_reason=reason,
-        cached_tokens=ticket.cached_tokens,
-        drafted=ticket.drafted,
-        accepted=ticket.accepted,
-        prompt_tokens=ticket.prompt_tokens,
     )
 
 

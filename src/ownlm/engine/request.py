@@ -66,20 +66,15 @@ class Piece:
 class Completion:
     """A whole answer. finish_reason: "stop" (an end token, a stop string, a finished grammar) or "length".
 
-    `offsets` are the places in `text` at which the tokens begin; a character's tokens share its place. The last four
-    are the request's, as in Ticket: the same for each of its answers.
+    `offsets` are the places in `text` at which the tokens begin; a character's tokens share its place.
     """
 
     text: str
     token_ids: list[int]
     log_probabilities: list[float]
     top: list[Top]
-    offsets: list[int]
     finish_reason: str
-    cached_tokens: int
-    drafted: int
-    accepted: int
-    prompt_tokens: list[PromptToken] | None
+    offsets: list[int] = field(default_factory=list)
 
 
 class Ticket:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ownlm.engine import Completion, PromptToken, Request
+from ownlm.engine import PromptToken, Ticket, completions
 from ownlm.engine.request import Top
 
 
@@ -27,23 +27,22 @@ class Answer:
     usage: dict[str, int]
 
 
-def answer_to(request: Request, prompt: str, done: Completion, *, speculated: bool) -> Answer:
-    """`prompt` is the request's as text."""
+def answers_of(ticket: Ticket, prompt: str, *, speculated: bool) -> list[Answer]:
+    """All answers to a request that has ended; `prompt` is its prompt as text."""
+    request = ticket.request
     front = prompt if request.sampling.echo else ""
-    usage = {
-        "prompt_tokens": len(request.prompt),
-        "cached_tokens": done.cached_tokens,
-        "completion_tokens": len(done.token_ids),
-    }
-    if speculated:
-        usage |= {"drafted_tokens": done.drafted, "accepted_tokens": done.accepted}
-    return Answer(
-        text=front + done.text,
-        token_ids=done.token_ids,
-        finish_reason=done.finish_reason,
-        logprobs=done.log_probabilities,
-        top_logprobs=done.top,
-        text_offsets=[len(front) + offset for offset in done.offsets],
-        prompt_logprobs=done.prompt_tokens,
-        usage=usage,
-    )
+    counts = {"prompt_tokens": len(request.prompt), "cached_tokens": ticket.cached_tokens}
+    guesses = {"drafted_tokens": ticket.drafted, "accepted_tokens": ticket.accepted} if speculated else {}
+    return [
+        Answer(
+            text=front + done.text,
+            token_ids=done.token_ids,
+            finish_reason=done.finish_reason,
+            logprobs=done.log_probabilities,
+            top_logprobs=done.top,
+            text_offsets=[len(front) + offset for offset in done.offsets],
+            prompt_logprobs=ticket.prompt_tokens,
+            usage={**counts, "completion_tokens": len(done.token_ids), **guesses},
+        )
+        for done in completions(ticket)
+    ]

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ownlm.engine import Request, Ticket, completions
+from ownlm.engine import Ticket
 from ownlm.errors import OwnlmError
-from ownlm.opened.answer import answer_to
+from ownlm.opened.answer import answers_of
 from ownlm.opened.asked import GRAMMARS, make_request
 from ownlm.opened.batch_file import Answers, check_places, open_prompts, read_object
 from ownlm.opened.model import Model
@@ -59,7 +59,11 @@ def generate_file(
     if checked.grammar is not None:
         model.engine.grammars.compile(checked.grammar)
     settings = {name: asdict(value) if name == "grammar" and value else value for name, value in asked.items()}
-    answers = Answers(out, {"input": prompts.sha256, "model": model.name, "settings": settings}, force=force)
+    answers = Answers(
+        out,
+        {"input": prompts.sha256, "model": model.name, "arithmetic": model.arithmetic, "settings": settings},
+        force=force,
+    )
     try:
         state = BatchProgress(total=prompts.count, before=answers.done, done=answers.done)
         for record in _records(model, enumerate(prompts.lines(answers.done), start=answers.done), asked):
@@ -81,7 +85,6 @@ class _Line:
 
     names: dict[str, Any]
     text: str = ""
-    request: Request | None = None
     ticket: Ticket | None = None
     record: dict[str, Any] | None = None
 
@@ -107,7 +110,7 @@ def _records(model: Model, lines: Iterable[tuple[int, bytes]], asked: Mapping[st
             for ticket in engine.step():
                 if ticket.finished:
                     line = going.pop(ticket.id)
-                    line.record = line.names | _answered(model, line)
+                    line.record = line.names | _answered(model, ticket, line.text)
     finally:
         for line in going.values():
             assert line.ticket is not None
@@ -122,8 +125,7 @@ def _begin(model: Model, place: int, line: bytes, asked: Mapping[str, Any]) -> _
         if "id" in fields:
             begun.names["id"] = fields.pop("id")
         prompt, begun.text = _prompt(model, fields)
-        begun.request = make_request(prompt, _settings(fields, asked, place))
-        begun.ticket = model.engine.add(begun.request)
+        begun.ticket = model.engine.add(make_request(prompt, _settings(fields, asked, place)))
     except OwnlmError as error:
         begun.record = begun.names | {"error": str(error)}
     return begun
@@ -158,16 +160,14 @@ def _settings(fields: Mapping[str, Any], asked: Mapping[str, Any], place: int) -
     return settings | dict(fields)
 
 
-def _answered(model: Model, line: _Line) -> dict[str, Any]:
-    assert line.ticket is not None and line.request is not None
+def _answered(model: Model, ticket: Ticket, prompt: str) -> dict[str, Any]:
     try:
-        done = completions(line.ticket)
+        whole = answers_of(ticket, prompt, speculated=model.engine.speculator is not None)
     except OwnlmError as error:
         return {"error": str(error)}
-    speculated = model.engine.speculator is not None
-    answers = [asdict(answer_to(line.request, line.text, each, speculated=speculated)) for each in done]
+    answers = [asdict(answer) for answer in whole]
     for answer in answers:
-        if line.request.sampling.logprobs is None:
+        if ticket.request.sampling.logprobs is None:
             # Numbers for every token, which nobody asked for.
             for name in ("token_ids", "logprobs", "top_logprobs", "text_offsets"):
                 del answer[name]

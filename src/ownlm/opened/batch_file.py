@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from ownlm.artefact.folder import aside
+from ownlm.artefact.folder import move_aside
 from ownlm.artefact.lock import try_lock
 from ownlm.artefact.write import disk_errors, fsync_folder, write_atomically
 from ownlm.errors import OwnlmError
@@ -22,6 +22,7 @@ from ownlm.errors import OwnlmError
 # A line is held in memory: this is a book of several volumes.
 MOST_LINE_BYTES = 2**25
 _CHUNK = 2**20
+_FIX = "free some space or name another --output"
 # Where none of so many lines is a JSON object the file is something else altogether.
 _TRIED_LINES = 100
 
@@ -72,18 +73,18 @@ class Answers:
         """`made_from` decides what the answers are: where it has changed, what was begun is not gone on with."""
         self.out, self.state = out, out.with_name(f"{out.name}.state.json")
         content = json.dumps(made_from, indent=1, sort_keys=True) + "\n"
-        with disk_errors(out):
+        with disk_errors(out, fix=_FIX):
             self.file, self.done = self._go_on(content, force) or self._begin(content)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        with disk_errors(self.out):
+        with disk_errors(self.out, fix=_FIX):
             self.file.write(_as_line(record))
             # So that the line is there also when this process is killed.
             self.file.flush()
 
     def finish(self) -> None:
         """Every line is there."""
-        with disk_errors(self.out):
+        with disk_errors(self.out, fix=_FIX):
             os.fsync(self.file.fileno())
             self.state.unlink(missing_ok=True)
             fsync_folder(self.out.parent)
@@ -107,7 +108,7 @@ class Answers:
                 f"{self.out} was begun with another {_changed(begun, content)}; give the same again, name another "
                 "--output, or add --force to move it aside"
             )
-        self.out.rename(aside(self.out))
+        move_aside(self.out)
         return None
 
     def _begin(self, content: str) -> tuple[BinaryIO, int]:

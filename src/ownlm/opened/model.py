@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ownlm.artefact import write_artefact
-from ownlm.engine import Engine, EngineConfig, Request, complete, log_likelihoods, stream
+from ownlm.engine import Engine, EngineConfig, Request, log_likelihoods, run, stream
 from ownlm.engine.chat_stream import ChatStream
 from ownlm.engine.draft_model import DraftModel
 from ownlm.engine.speculate import PromptLookup
@@ -26,7 +26,7 @@ from ownlm.model.arithmetic import Dtype, Quantize, choose_arithmetic
 from ownlm.model.fetch_wheel import Progress
 from ownlm.model.load import build_decoder, to_checkpoint
 from ownlm.model.locate import Ask, locate
-from ownlm.opened.answer import Answer, answer_to
+from ownlm.opened.answer import Answer, answers_of
 from ownlm.opened.asked import make_request
 from ownlm.opened.files import ModelFiles, read_files
 from ownlm.opened.write import write_folder
@@ -108,12 +108,9 @@ class Model:
 
     def _answers(self, prompts: Sequence[str], requests: Sequence[Request]) -> list[Answer]:
         """In the order of the requests, for each as many as its n."""
-        asked = [pair for pair in zip(prompts, requests, strict=True) for _ in range(pair[1].sampling.n)]
         speculated = self.engine.speculator is not None
-        return [
-            answer_to(request, prompt, done, speculated=speculated)
-            for (prompt, request), done in zip(asked, complete(self.engine, requests), strict=True)
-        ]
+        tickets = zip(run(self.engine, requests), prompts, strict=True)
+        return [answer for ticket, text in tickets for answer in answers_of(ticket, text, speculated=speculated)]
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         if self.template is None:
