@@ -16,6 +16,7 @@ from ownlm.cli.chat_session import ChatOptions
 from ownlm.engine import EngineConfig
 from ownlm.engine.grammar import Grammar
 from ownlm.errors import OwnlmError
+from ownlm.model.lora import LoraAdapter, LoraConfig
 from ownlm.opened import Model, load
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer", "maximum": 99}}, "required": ["age"]}
@@ -99,6 +100,16 @@ def test_speculation_changes_no_answer_and_is_counted(workshop: Path, base: Mode
     }
     with pytest.raises(OwnlmError, match="speculate takes"):
         base.speculate("magic")  # type: ignore[arg-type]
+
+
+def test_an_adapter_is_one_requests_own(base: Model) -> None:
+    adapter = LoraAdapter.new(base.decoder, LoraConfig(rank=2, alpha=64), modules=("q_proj", "v_proj"))
+    for pair in adapter.pairs:
+        torch.nn.init.ones_(pair.b_Or)  # type: ignore[arg-type]
+    asked: dict[str, Any] = {"max_tokens": 9, "temperature": 0, "ignore_eos": True}
+    plain = base.generate("The cat", **asked)
+    assert base.generate("The cat", adapter=adapter, priority=1, **asked).logprobs != plain.logprobs
+    assert base.generate("The cat", **asked).text == plain.text
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def generate_file(
 ) -> BatchProgress:
     """Answer every line of `source` in `out`; what an earlier run of the same has written stays and is gone on with.
 
-    `asked` are keywords as for Model.generate; a line may say otherwise. With n above 1 a line has "choices".
+    `asked` are keywords as for Model.generate, but no adapter; a line may say otherwise. With n above 1 there are
+    "choices".
     """
     check_places(source, out)
     prompts = open_prompts(source)
