@@ -15,6 +15,7 @@ from ownlm.artefact.recipe import parse_recipe
 from ownlm.corpus import CorpusConfig
 from ownlm.corpus.config import DEFAULT_WEIGHTS
 from ownlm.corpus.make_tokenizer import TokenizerConfig
+from ownlm.engine import EngineConfig
 from ownlm.journey.recipe import QuickstartRecipe, Shares, default_recipe
 from ownlm.model import ModelShape
 from ownlm.train import FinetuneRecipe, PretrainRecipe
@@ -122,6 +123,14 @@ def test_recipes_lists_what_the_packaged_recipe_changes() -> None:
     }
     section = RECIPES[RECIPES.index("| key in `recipes/quickstart.yaml`") :]
     assert rows_of(section) == expected
+
+
+def test_engine_lists_every_setting_and_every_file() -> None:
+    page = (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")
+    listed = {key: cells[0] for key, cells in rows_of(page[page.index("## Settings") :]).items()}
+    assert listed == {field.name: json.dumps(field.default) for field in fields(EngineConfig)}
+    files = {f"engine/{path.name}" for path in (PACKAGE / "engine").glob("*.py")} - {"engine/__init__.py"}
+    assert files - set(re.findall(r"`(engine/\w+\.py)`", page)) == set()
 
 
 def leaves(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -26,17 +26,18 @@ def folder_lock(folder: Path, *, waiting: Callable[[], None] | None = None, fix:
             raise OwnlmError(f"{folder} is a file, or lies below one; name a folder as --out") from None
         file = (folder / ".lock").open("a+")
     with file:
-        if not _try_lock(file.fileno()):
+        if not try_lock(file.fileno()):
             if waiting is None:
                 other = ", or name another --out" if fix == OTHER_PLACE else ""
                 raise OwnlmError(f"another ownlm process is writing {folder}; wait for it{other}")
             waiting()
-            while not _try_lock(file.fileno()):
+            while not try_lock(file.fileno()):
                 time.sleep(_WAIT_SECONDS)
         yield
 
 
-def _try_lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
+    """Hold an open file for this process; False where another one does."""
     try:
         if os.name == "nt":
             import msvcrt

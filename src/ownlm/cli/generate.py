@@ -1,26 +1,42 @@
-"""`ownlm generate`: continue a text."""
+"""`ownlm generate`: continue a text, or every text of a file."""
 
 import sys
-from itertools import chain
-from typing import Annotated
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
+
+from ownlm.cli.generate_flags import DrawingFlags, EndingFlags, FormFlags, RareFlags, biases
+from ownlm.cli.open_model import open_model, set_speculation
+from ownlm.errors import OwnlmError
+
+if TYPE_CHECKING:
+    from ownlm.engine import Request
+    from ownlm.opened import Model
+    from ownlm.opened.batch import BatchProgress
+
+FILES = Group("Many prompts from a file", sort_key=5)
+# Said of an answer that --json-schema and its like ask for.
+CUT = "ownlm: the answer was cut at max_tokens and is not whole; raise --max-tokens\n"
 
 
 def generate(
     model: str,
-    prompt: str,
+    prompt: str | None = None,
     *,
-    max_tokens: int = 200,
-    temperature: float = 0.8,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
-    seed: int | None = None,
-    stop: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
-    ignore_eos: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
+    logprobs: int | None = None,
+    echo: bool | None = None,
+    speculate: str | None = None,
+    ending: EndingFlags | None = None,
+    drawing: DrawingFlags | None = None,
+    form: FormFlags | None = None,
+    rare: RareFlags | None = None,
+    input: Annotated[Path | None, Parameter(group=FILES)] = None,
+    output: Annotated[Path | None, Parameter(group=FILES)] = None,
+    force: Annotated[bool, Parameter(group=FILES, negative="")] = False,
 ) -> int:
     """Continue PROMPT, a text as it might stand in what the model has read; "-" reads it from stdin.
 
@@ -32,56 +48,141 @@ def generate(
         A model folder, a run's folder, a .gguf file, a starter (smollm2), or hub:ORG/NAME.
     prompt
         The text to go on from.
-    max_tokens
-        Tokens at most.
-    temperature
-        0 always takes the likeliest token; higher is bolder.
-    top_k
-        Choose among the k likeliest tokens; 0: among all.
-    top_p
-        Choose among the likeliest tokens that together have this probability.
-    min_p
-        Leave out what is less likely than this share of the likeliest.
-    repetition_penalty
-        Above 1 makes tokens that were there less likely.
-    seed
-        The same seed gives the same text.
-    stop
-        End before this text; may be given several times.
-    ignore_eos
-        Go on past the end of the text, up to max_tokens.
     json
-        One JSON object with text, ids, log-probabilities and usage.
+        One JSON object an answer, with text, ids, log-probabilities, places and usage.
+    logprobs
+        With --json: the log-probabilities of so many likeliest tokens too, at each place.
+    echo
+        The prompt in front of the text. Left out: unless --json or a form is asked for.
+    speculate
+        Guess tokens ahead, which changes no answer: "lookup" from the text itself, for texts that copy or quote;
+        or a smaller MODEL of the same tokenizer.
+    input
+        A file of lines such as {"prompt": "Once upon"} or {"messages": [...]}, with settings of their own if need be.
+    output
+        Where the answers go, line by line; stopped, the same command goes on.
+    force
+        Move an existing output aside.
     """
-    from ownlm.cli.open_model import open_model
-
+    drawing = drawing or DrawingFlags()
+    form = form or FormFlags()
+    asked: dict[str, Any] = {
+        **asdict(ending or EndingFlags()),
+        **asdict(drawing),
+        **asdict(rare or RareFlags()),
+        "logit_bias": biases(drawing.logit_bias),
+        "logprobs": logprobs,
+        **form.keywords(),
+    }
+    if input is not None or output is not None:
+        if prompt is not None or input is None or output is None:
+            raise OwnlmError("--input and --output go together, and without a PROMPT")
+        asked["echo"] = bool(echo)
+        return _batch(model, input, output, asked, speculate=speculate, force=force)
+    if prompt is None:
+        raise OwnlmError('nothing to go on from; write a PROMPT, such as "Once upon", or --input FILE --output FILE')
+    asked["echo"] = not (json or form.given) if echo is None else echo
+    _check(asked)
     text = sys.stdin.read() if prompt == "-" else prompt
     opened = open_model(model)
-    settings = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-        "stop": stop,
-        "ignore_eos": ignore_eos,
-    }
+    set_speculation(opened, speculate)
     if json:
-        from dataclasses import asdict
-        from json import dumps
+        return _as_json(opened, text, asked)
+    return _as_text(opened, text, asked)
 
-        sys.stdout.write(dumps(asdict(opened.generate(text, **settings)), ensure_ascii=False) + "\n")
-        return 0
+
+def _check(asked: dict[str, Any]) -> None:
+    """A setting that cannot be is refused before the model is opened."""
+    from ownlm.opened import make_request
+
+    make_request([], asked)
+
+
+def _as_json(model: "Model", prompt: str, asked: dict[str, Any]) -> int:
+    from json import dumps
+
+    for answer in model.choices(prompt, **asked):
+        sys.stdout.write(dumps(asdict(answer), ensure_ascii=False) + "\n")
+    return 0
+
+
+def _as_text(model: "Model", prompt: str, asked: dict[str, Any]) -> int:
     from ownlm.cli.screen_text import safe_text
 
+    request = model.request(prompt, **asked)
     safe = safe_text if sys.stdout.isatty() else str
-    pieces = opened.stream(text, **settings)
-    first = next(pieces, "")  # a mistake shows here, before anything is written
-    sys.stdout.write(safe(text))
-    for piece in chain((first,), pieces):
-        sys.stdout.write(safe(piece))
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    front = safe(prompt) if request.sampling.echo else ""
+    if request.sampling.n == 1:
+        _stream(model, request, front, safe)
+        return 0
+    answers = model.choices(prompt, **asked)
+    for number, answer in enumerate(answers, start=1):
+        sys.stdout.write(f"--- {number} of {len(answers)} ---\n{safe(answer.text)}\n")
+    if request.grammar is not None and any(answer.finish_reason == "length" for answer in answers):
+        _warn()
     return 0
+
+
+def _stream(model: "Model", request: "Request", front: str, safe: Any) -> None:
+    from ownlm.engine import stream
+
+    reason = None
+    for piece in stream(model.engine, request):  # a mistake shows here, before anything is written
+        sys.stdout.write(front + safe(piece.text))
+        sys.stdout.flush()
+        front, reason = "", piece.finish_reason
+    sys.stdout.write("\n")
+    if request.grammar is not None and reason == "length":
+        _warn()
+
+
+def _warn() -> None:
+    sys.stdout.flush()
+    sys.stderr.write(CUT)
+
+
+def _batch(
+    model_name: str, source: Path, out: Path, asked: dict[str, Any], *, speculate: str | None, force: bool
+) -> int:
+    from ownlm.opened.batch import generate_file
+    from ownlm.opened.batch_file import check_places
+
+    # What is wrong is told before the model is opened.
+    check_places(source, out)
+    _check(asked)
+    model = open_model(model_name)
+    set_speculation(model, speculate)
+    with BatchLine() as line:
+        done = generate_file(model, source, out, asked=asked, force=force, progress=line)
+    note = f", {done.errors} of them could not be answered and say why" if done.errors else ""
+    before = f", {done.before} of them earlier" if done.before else ""
+    sys.stderr.write(f"{done.total} lines in {out}{before}{note}\n")
+    return 0
+
+
+class BatchLine:
+    """How far it is: a line that is written over on a terminal, and one in ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        from ownlm.cli.terminal import is_tty
+
+        self.live = is_tty(sys.stderr)
+        self._begun = self._shown = time.monotonic()
+
+    def __call__(self, progress: "BatchProgress") -> None:
+        now = time.monotonic()
+        if now - self._shown < (0.2 if self.live else 10):
+            return
+        self._shown = now
+        rate = progress.tokens / (now - self._begun)
+        errors = f", {progress.errors} errors" if progress.errors else ""
+        text = f"  {progress.done} of {progress.total} lines, {rate:.0f} tokens/s{errors}"
+        sys.stderr.write(f"\r\x1b[K{text}" if self.live else f"{text}\n")
+        sys.stderr.flush()
+
+    def __enter__(self) -> "BatchLine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            sys.stderr.write("\r\x1b[K")

@@ -25,6 +25,11 @@ def open_model(model: str | Path) -> "Model":
         return load(model, dtype="auto", ask=asker(), progress=progress)
 
 
+def set_speculation(model: "Model", by: str | None) -> None:
+    """As --speculate says: "lookup", or a MODEL that guesses."""
+    model.speculate(open_model(by) if by not in ("lookup", None) else by)  # type: ignore[arg-type]
+
+
 def locate_model(model: str | Path) -> Path:
     """The folder or file that `model` stands for, for a command that opens its files and no more."""
     from ownlm.model.locate import locate

@@ -1,7 +1,7 @@
 """The engine: prompts in, tokens out."""
 
 from ownlm.engine.engine import Engine, EngineConfig
-from ownlm.engine.generate import complete, completions, stream
+from ownlm.engine.generate import PieceStream, complete, completions, run, stream
 from ownlm.engine.request import Completion, Piece, PromptToken, Request, Ticket
 from ownlm.engine.sampling import Sampling
 from ownlm.engine.score import log_likelihoods
@@ -11,6 +11,7 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "Piece",
+    "PieceStream",
     "PromptToken",
     "Request",
     "Sampling",
@@ -18,5 +19,6 @@ __all__ = [
     "complete",
     "completions",
     "log_likelihoods",
+    "run",
     "stream",
 ]

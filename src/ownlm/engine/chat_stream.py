@@ -1,10 +1,10 @@
 """One answer on its way to a person: pieces of text as they are drawn, and figures when it has ended."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ownlm.engine.request import Piece
+from ownlm.engine.generate import PieceStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,12 @@ class ChatPiece:
 
 
 class ChatStream:
-    """Iterate once. `cancel()` may be called at any time, also from a signal handler: the next token is the last."""
+    """Iterate once. `cancel()` may be called at any time, also from a signal handler: the next token is the last.
 
-    def __init__(self, pieces: Iterator[Piece], *, context_dropped: int = 0) -> None:
+    However the iteration ends, the engine then holds nothing of the answer any more.
+    """
+
+    def __init__(self, pieces: PieceStream, *, context_dropped: int = 0) -> None:
         self._pieces = pieces
         self._cancelled = False
         self._seconds = 0.0
@@ -29,15 +32,16 @@ class ChatStream:
 
     def __iter__(self) -> Iterator[ChatPiece]:
         started = time.perf_counter()
-        for piece in self._pieces:
-            self.tokens += 1
-            self._seconds = time.perf_counter() - started
-            if piece.finish_reason is not None:
-                self.finish_reason = piece.finish_reason
-            yield ChatPiece(text=piece.text, token_ids=[piece.token_id], probability=piece.probability)
-            if self._cancelled:
-                break
-        if isinstance(self._pieces, Generator):
+        try:
+            for piece in self._pieces:
+                self.tokens += 1
+                self._seconds = time.perf_counter() - started
+                if piece.finish_reason is not None:
+                    self.finish_reason = piece.finish_reason
+                yield ChatPiece(text=piece.text, token_ids=[piece.token_id], probability=piece.probability)
+                if self._cancelled:
+                    break
+        finally:
             self._pieces.close()
 
     def cancel(self) -> None:

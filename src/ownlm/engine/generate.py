@@ -7,28 +7,51 @@ from ownlm.engine.request import Completion, Piece, Request, Ticket
 from ownlm.errors import OwnlmError
 
 
-def stream(engine: Engine, request: Request) -> Iterator[Piece]:
-    """Pieces of the answers as they are drawn. A bad request is refused at the call.
+def stream(engine: Engine, request: Request) -> "PieceStream":
+    """Pieces of the answers as they are drawn. A bad request is refused at the call."""
+    return PieceStream(engine, request)
 
-    Closing the iterator cancels the request. Several may be read in turns: they share the engine's steps.
+
+class PieceStream(Iterator[Piece]):
+    """Closing it, or letting go of it, cancels the request, also before the first piece.
+
+    Several may be read in turns: they share the engine's steps.
     """
-    return _pieces(engine, engine.add(request))
 
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine = engine
+        self.ticket = engine.add(request)
 
-def _pieces(engine: Engine, ticket: Ticket) -> Iterator[Piece]:
-    try:
-        while ticket.pieces or not ticket.finished:
-            if ticket.pieces:
-                yield ticket.pieces.popleft()
-            else:
-                engine.step()
+    def __next__(self) -> Piece:
+        ticket = self.ticket
+        while not ticket.pieces and not ticket.finished:
+            try:
+                self._engine.step()
+            except BaseException:
+                self.close()
+                raise
+        if ticket.pieces:
+            return ticket.pieces.popleft()
         _check(ticket)
-    finally:
-        engine.cancel(ticket)
+        raise StopIteration
+
+    def close(self) -> None:
+        """No further token is drawn, and what the answers held of the cache is free."""
+        self._engine.cancel(self.ticket)
+        self.ticket.pieces.clear()
+
+    def __del__(self) -> None:
+        if hasattr(self, "ticket"):
+            self.close()
 
 
 def complete(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
     """Whole answers, drawn side by side: in the order of `requests`, for each as many as its sampling's `n`."""
+    return [done for ticket in run(engine, requests) for done in completions(ticket)]
+
+
+def run(engine: Engine, requests: Sequence[Request]) -> list[Ticket]:
+    """The same as tickets, which have ended and hold the figures too."""
     tickets: list[Ticket] = []
     try:
         tickets += (engine.add(request) for request in requests)
@@ -37,7 +60,7 @@ def complete(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
     finally:
         for ticket in tickets:
             engine.cancel(ticket)
-    return [done for ticket in tickets for done in completions(ticket)]
+    return tickets
 
 
 def completions(ticket: Ticket) -> list[Completion]:
@@ -57,12 +80,15 @@ def whole(pieces: Iterable[Piece], n: int) -> list[Completion]:
 def _completion(pieces: list[Piece]) -> Completion:
     reason = pieces[-1].finish_reason
     assert reason is not None
+    text = "".join(piece.text for piece in pieces)
     return Completion(
-        text="".join(piece.text for piece in pieces),
+        text=text,
         token_ids=[piece.token_id for piece in pieces],
         log_probabilities=[piece.logprob for piece in pieces],
         top=[piece.top for piece in pieces],
         finish_reason=reason,
+        # What a stop string took away begins at the end.
+        offsets=[min(piece.offset, len(text)) for piece in pieces],
     )
 
 

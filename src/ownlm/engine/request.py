@@ -44,14 +44,16 @@ class PromptToken:
 class Piece:
     """One token's worth of an answer. `text` may be empty: half a character waits for its other half.
 
-    `logprob` is the natural logarithm of the token's probability before temperature and cuts. `choice` counts
-    the answers to one request. finish_reason: None, or as Completion's.
+    `logprob` is the natural logarithm of the token's probability before temperature and cuts. `offset` is the place
+    in the answer's text at which the token's own begins, before a stop string cut it. `choice` counts the answers to
+    one request. finish_reason: None, or as Completion's.
     """
 
     token_id: int
     text: str
     logprob: float
     top: Top = ()
+    offset: int = 0
     choice: int = 0
     finish_reason: str | None = None
 
@@ -62,13 +64,17 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """A whole answer. finish_reason: "stop" (an end token, a stop string, a finished grammar) or "length"."""
+    """A whole answer. finish_reason: "stop" (an end token, a stop string, a finished grammar) or "length".
+
+    `offsets` are the places in `text` at which the tokens begin; a character's tokens share its place.
+    """
 
     text: str
     token_ids: list[int]
     log_probabilities: list[float]
     top: list[Top]
     finish_reason: str
+    offsets: list[int] = field(default_factory=list)
 
 
 class Ticket:

@@ -51,6 +51,7 @@ class Sequence:
         self._sampler = Sampler(self.sampling, request.prompt, choice=choice, end_ids=tuple(ends | self._ends))
         self._text = tokenizer.stream(after=request.prompt)
         self._stop = StopStrings(self.sampling.stop)
+        self._spelt = 0  # characters of all tokens so far, given out or not
 
     @property
     def waiting_tokens(self) -> int:
@@ -90,6 +91,7 @@ class Sequence:
         if self.matcher is not None and not ended:
             self.matcher.accept(token)
         text = self._text.finish() if ended else self._text.push(token)
+        offset, self._spelt = self._spelt, self._spelt + len(text)
         text = text if self.drawn < self.sampling.min_tokens else self._stop.push(text)
         reason: str | None = None
         if ended or self._stop.found is not None or (self.matcher is not None and self.matcher.ended):
@@ -103,7 +105,13 @@ class Sequence:
                 text += self._stop.push("" if ended else self._text.finish())
                 text += self._stop.finish()
         return Piece(
-            token_id=token, text=text, logprob=drawn.logprob, top=drawn.top, choice=self.choice, finish_reason=reason
+            token_id=token,
+            text=text,
+            logprob=drawn.logprob,
+            top=drawn.top,
+            offset=offset,
+            choice=self.choice,
+            finish_reason=reason,
         )
 
     def score_prompt(self, first: int, logits_TV: Tensor) -> None:

@@ -1,9 +1,11 @@
 """A model opened from its files: to ask, to look into, to write in another format."""
 
+from ownlm.opened.answer import Answer
+from ownlm.opened.asked import make_grammar, make_request, make_sampling
 from ownlm.opened.convert import Converted, convert
 from ownlm.opened.describe import describe, tensor_rows
 from ownlm.opened.files import ModelFiles, read_files
-from ownlm.opened.model import Answer, Model, load, make_sampling
+from ownlm.opened.model import Model, load
 
 __all__ = [
     "Answer",
@@ -13,6 +15,8 @@ __all__ = [
     "convert",
     "describe",
     "load",
+    "make_grammar",
+    "make_request",
     "make_sampling",
     "read_files",
     "tensor_rows",

@@ -5,17 +5,20 @@ model.chat([{"role": "user", "content": "What does len do?"}]).text
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ownlm.artefact import write_artefact
-from ownlm.engine import Completion, Engine, Request, Sampling, complete, log_likelihoods, stream
+from ownlm.engine import Engine, EngineConfig, Request, log_likelihoods, run, stream
 from ownlm.engine.chat_stream import ChatStream
+from ownlm.engine.draft_model import DraftModel
+from ownlm.engine.speculate import PromptLookup
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder
@@ -23,22 +26,13 @@ from ownlm.model.arithmetic import Dtype, Quantize, choose_arithmetic
 from ownlm.model.fetch_wheel import Progress
 from ownlm.model.load import build_decoder, to_checkpoint
 from ownlm.model.locate import Ask, locate
+from ownlm.opened.answer import Answer, answers_of
+from ownlm.opened.asked import make_request
 from ownlm.opened.files import ModelFiles, read_files
 from ownlm.opened.write import write_folder
-from ownlm.tokenizer import ChatTemplate
+from ownlm.tokenizer import ChatTemplate, Tokenizer
 
 Message = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a model wrote. `logprobs` are natural logarithms, one a token; `usage` counts tokens."""
-
-    text: str
-    token_ids: list[int]
-    finish_reason: str
-    logprobs: list[float]
-    usage: dict[str, int]
 
 
 class Model:
@@ -46,44 +40,77 @@ class Model:
 
     `name` is what the user wrote for it, `files` are what it was read from. `suggested_sampling` holds keywords that
     suit it, as its makers say: model.chat(messages, **model.suggested_sampling).
+
+    What is asked goes by keywords: those of engine.Sampling (max_tokens, temperature, top_k, seed, stop ...), at most
+    one of json_schema, regex, choices and grammar, which hold the answer to a form, and adapter and priority.
     """
 
-    def __init__(self, decoder: Decoder, files: ModelFiles, *, name: str) -> None:
+    def __init__(
+        self, decoder: Decoder, files: ModelFiles, *, name: str, engine_config: EngineConfig | None = None
+    ) -> None:
         self.decoder, self.files, self.name = decoder, files, name
         self.tokenizer, self.template, self.end_ids = files.tokenizer, files.template, files.end_ids
         self.suggested_sampling = files.suggested_sampling
+        self._engine_config = engine_config
 
     @cached_property
     def engine(self) -> Engine:
         """What answers every request; a beginning that two of them share is computed once."""
-        return Engine(self.decoder, self.tokenizer, self.end_ids)
+        return Engine(self.decoder, self.tokenizer, self.end_ids, self._engine_config)
 
-    def generate(self, prompt: str, **sampling: Any) -> Answer:
-        """Continue `prompt`. Keywords are those of engine.Sampling: max_tokens, temperature, top_k, seed ..."""
-        return self.complete([self.tokenizer.prompt_ids(prompt)], **sampling)[0]
+    def speculate(self, by: "Literal['lookup'] | Model | None") -> None:
+        """Guess tokens ahead: from the text itself, by a smaller model of the same tokenizer, or not at all.
 
-    def stream(self, prompt: str, **sampling: Any) -> Iterator[str]:
-        """The same, piece by piece; no piece ends inside a character."""
-        request = Request(prompt=self.tokenizer.prompt_ids(prompt), sampling=make_sampling(sampling))
-        return (piece.text for piece in stream(self.engine, request) if piece.text)
+        It changes no answer, only how fast it comes.
+        """
+        engine = self.engine
+        if isinstance(by, Model):
+            if not _same_tokens(self.tokenizer, by.tokenizer):
+                raise OwnlmError(f"{by.name} cuts text into other tokens than {self.name}; take one of its family")
+            engine.speculator = DraftModel(by.decoder, engine.runner, blocks=engine.scheduler.blocks.count)
+        elif by in ("lookup", None):
+            engine.speculator = None if by is None else PromptLookup()
+        else:
+            raise OwnlmError(f'speculate takes "lookup", an opened model or None, got {by!r}')
 
-    def chat(self, messages: Sequence[Message], **sampling: Any) -> Answer:
+    def generate(self, prompt: str, **asked: Any) -> Answer:
+        """Continue `prompt`."""
+        return self._answers([prompt], [self.request(prompt, **_one(asked))])[0]
+
+    def choices(self, prompt: str, *, n: int, **asked: Any) -> list[Answer]:
+        """`n` ways to continue it, side by side; the prompt is read once."""
+        return self._answers([prompt], [self.request(prompt, n=n, **asked)])
+
+    def stream(self, prompt: str, **asked: Any) -> Iterator[str]:
+        """One, piece by piece; no piece ends inside a character."""
+        request = self.request(prompt, **_one(asked))
+        texts = (piece.text for piece in stream(self.engine, request) if piece.text)
+        return chain((prompt,), texts) if request.sampling.echo else texts
+
+    def chat(self, messages: Sequence[Message], **asked: Any) -> Answer:
         """The assistant's next turn. OwnlmError when the model was never tuned to chat."""
-        return self.complete([self.chat_prompt(messages)], **sampling)[0]
+        return self.complete([self.chat_prompt(messages)], **asked)[0]
 
-    def stream_chat(self, messages: Sequence[Message], **sampling: Any) -> ChatStream:
+    def stream_chat(self, messages: Sequence[Message], **asked: Any) -> ChatStream:
         """The same as it is written. Messages that the context cannot hold are dropped, oldest first."""
-        settings = make_sampling(sampling)
-        prompt, dropped = self._fitting_prompt(list(messages), settings.max_tokens)
-        pieces = stream(self.engine, Request(prompt=prompt, sampling=settings))
-        return ChatStream(pieces, context_dropped=dropped)
+        request = make_request([], _one(asked))
+        prompt, dropped = self._fitting_prompt(list(messages), request.sampling.max_tokens)
+        return ChatStream(stream(self.engine, replace(request, prompt=prompt)), context_dropped=dropped)
 
-    def complete(self, prompts: Sequence[list[int]], **sampling: Any) -> list[Answer]:
+    def complete(self, prompts: Sequence[list[int]], **asked: Any) -> list[Answer]:
         """Answers to many prompts of ids, side by side."""
-        settings = make_sampling(sampling)
-        requests = [Request(prompt=prompt, sampling=settings) for prompt in prompts]
-        completions = complete(self.engine, requests)
-        return [_answer(prompt, done) for prompt, done in zip(prompts, completions, strict=True)]
+        requests = [make_request(prompt, _one(asked)) for prompt in prompts]
+        return self._answers([self.tokenizer.decode(prompt) for prompt in prompts], requests)
+
+    def request(self, prompt: str, **asked: Any) -> Request:
+        """The engine's request for a text to continue."""
+        return make_request(self.tokenizer.prompt_ids(prompt), asked)
+
+    def _answers(self, prompts: Sequence[str], requests: Sequence[Request]) -> list[Answer]:
+        """In the order of the requests, for each as many as its n."""
+        speculated = self.engine.speculator is not None
+        tickets = zip(run(self.engine, requests), prompts, strict=True)
+        return [answer for ticket, text in tickets for answer in answers_of(ticket, text, speculated=speculated)]
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         if self.template is None:
@@ -153,6 +180,7 @@ def load(
     device: str | None = None,
     dtype: Dtype | None = None,
     quantize: Quantize | None = None,
+    engine: EngineConfig | None = None,
     ask: Ask | None = None,
     progress: Progress | None = None,
 ) -> Model:
@@ -160,38 +188,23 @@ def load(
 
     `dtype` is what it computes in: "float32" is the reference, whatever the file holds; "auto" what is fastest here.
     `quantize`: "blocks" computes on a file's 4-bit blocks, "none" dequantises them. By default blocks where that is
-    fast, else float32; `arithmetic` tells, and model/arithmetic.py has the whole table. A starter that is not here is
-    fetched when `ask`, called with a question, gives True; see model.locate.
+    fast, else float32; `arithmetic` tells, and model/arithmetic.py has the whole table. `engine` says how many texts it
+    answers side by side, with how much memory. A starter that is not here is fetched when `ask`, called with a
+    question, gives True; see model.locate.
     """
     files = read_files(locate(model, ask=ask, progress=progress))
     device = device or best_device()
     chosen = choose_arithmetic(files.checkpoint.tensors, device=device, dtype=dtype, quantize=quantize)
     decoder = build_decoder(files.checkpoint, device=device, dtype=chosen.dtype, keep_blocks=chosen.keep_blocks)
-    return Model(decoder.pack(), files, name=str(model))
+    return Model(decoder.pack(), files, name=str(model), engine_config=engine)
 
 
-def make_sampling(settings: Mapping[str, Any]) -> Sampling:
-    """Sampling from keywords, as JSON has them too: lists, ids of logit_bias as texts; `stop` may be one text."""
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    stop = settings.get("stop")
-    if stop is None or isinstance(stop, str):
-        settings["stop"] = () if stop is None else (stop,)
-    if isinstance(bias := settings.get("logit_bias"), Mapping):
-        settings["logit_bias"] = {
-            int(id) if isinstance(id, str) and id.isdecimal() else id: value for id, value in bias.items()
-        }
-    unknown = settings.keys() - set(Sampling.__dataclass_fields__)
-    if unknown:
-        known = ", ".join(Sampling.__dataclass_fields__)
-        raise OwnlmError(f"unknown sampling setting {sorted(unknown)[0]!r}; there are {known}")
-    return Sampling(**settings)
+def _one(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    if asked.get("n", 1) != 1:
+        raise OwnlmError(f"this gives one answer, n is {asked['n']!r}; model.choices(prompt, n=...) gives several")
+    return asked
 
 
-def _answer(prompt: list[int], done: Completion) -> Answer:
-    return Answer(
-        text=done.text,
-        token_ids=done.token_ids,
-        finish_reason=done.finish_reason,
-        logprobs=done.log_probabilities,
-        usage={"prompt_tokens": len(prompt), "completion_tokens": len(done.token_ids)},
-    )
+def _same_tokens(one: Tokenizer, other: Tokenizer) -> bool:
+    ids = range(one.vocab_size)
+    return one.vocab_size == other.vocab_size and all(one.token_bytes(id) == other.token_bytes(id) for id in ids)

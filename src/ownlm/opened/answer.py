@@ -1,0 +1,48 @@
+"""What a model wrote, with its figures."""
+
+from dataclasses import dataclass
+
+from ownlm.engine import PromptToken, Ticket, completions
+from ownlm.engine.request import Top
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A text and, for each of its tokens: the id, the logarithm of its chance, the likeliest others, and its place.
+
+    Logarithms are natural ones. `text_offsets` are the places in `text` at which the tokens begin; what ended the text
+    without being part of it begins at its end. `top_logprobs` is filled as `logprobs` asks, `prompt_logprobs` (of all
+    but the prompt's first token) as `prompt_logprobs` asks. With `echo` the prompt stands in front of `text`.
+    finish_reason: "stop" or "length". `usage` counts tokens: those of the prompt, how many of them were found computed,
+    those of the answer; with speculation those guessed and those guessed right, of all answers to the prompt together.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: str
+    logprobs: list[float]
+    top_logprobs: list[Top]
+    text_offsets: list[int]
+    prompt_logprobs: list[PromptToken] | None
+    usage: dict[str, int]
+
+
+def answers_of(ticket: Ticket, prompt: str, *, speculated: bool) -> list[Answer]:
+    """All answers to a request that has ended; `prompt` is its prompt as text."""
+    request = ticket.request
+    front = prompt if request.sampling.echo else ""
+    counts = {"prompt_tokens": len(request.prompt), "cached_tokens": ticket.cached_tokens}
+    guesses = {"drafted_tokens": ticket.drafted, "accepted_tokens": ticket.accepted} if speculated else {}
+    return [
+        Answer(
+            text=front + done.text,
+            token_ids=done.token_ids,
+            finish_reason=done.finish_reason,
+            logprobs=done.log_probabilities,
+            top_logprobs=done.top,
+            text_offsets=[len(front) + offset for offset in done.offsets],
+            prompt_logprobs=ticket.prompt_tokens,
+            usage={**counts, "completion_tokens": len(done.token_ids), **guesses},
+        )
+        for done in completions(ticket)
+    ]
