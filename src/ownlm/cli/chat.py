@@ -34,6 +34,7 @@ def chat(
     json: Annotated[bool, Parameter(negative="")] = False,
     color: ColorChoice = ChatOptions.color,
     show_probs: Annotated[bool, Parameter(negative="")] = False,
+    adapter: Path | None = None,
     speculate: Literal["lookup"] | None = None,
 ) -> int:
     """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists what else there is.
@@ -68,6 +69,8 @@ def chat(
         When to use colours.
     show_probs
         Show how likely each token was.
+    adapter
+        A folder with a LoRA adapter in PEFT's form, used beside the model's weights.
     speculate
         Guess tokens ahead from the text itself, which changes no answer: faster where answers copy or quote.
     """
@@ -88,7 +91,7 @@ def chat(
         show_probs=show_probs,
     )
     sampling = {name: value for name, value in given.items() if value is not None}
-    return open_chat(model, options, sampling, speculate=speculate)
+    return open_chat(model, options, sampling, adapter=adapter, speculate=speculate)
 
 
 def open_chat(
@@ -96,6 +99,7 @@ def open_chat(
     options: ChatOptions | None = None,
     sampling: "Mapping[str, float] | None" = None,
     *,
+    adapter: Path | None = None,
     speculate: str | None = None,
 ) -> int:
     """Open the model and converse; a quickstart's model brings its material for /where.
@@ -115,6 +119,7 @@ def open_chat(
         return model
 
     model = opened(model_name)
+    model.use_adapter(adapter)
     path, local = Path(model_name), is_path(str(model_name))
     tries = () if local or str(model_name) not in STARTERS else STARTERS[str(model_name)].tries
     # A folder that only has the name is the user's own texts.
@@ -124,6 +129,7 @@ def open_chat(
     options = replace(
         options or ChatOptions(),
         **{**model.suggested_sampling, **(sampling or {})},  # type: ignore[arg-type]
+        arithmetic=model.arithmetic,
         check_answer=check_answer,
         where=_finder(material) if material else None,
         load_model=opened,

@@ -103,6 +103,8 @@ def _conversation(session: Session, terminal: Terminal) -> int:
 
 def _greet(session: Session, terminal: Terminal) -> None:
     terminal.note(f"You are talking with {session.model.name}.", style=BOLD)
+    if session.options.arithmetic != "float32":
+        terminal.note(f"It computes in {session.options.arithmetic}.")
     terminal.note("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.")
     if session.options.suggestions:
         terminal.note(session.options.suggestions_are)

@@ -89,6 +89,7 @@ class ChatOptions:
     json: bool = False
     color: ColorChoice = "auto"
     show_probs: bool = False
+    arithmetic: str = "float32"  # what the model computes in; told where it is another
     suggestions: Sequence[str] = ()  # questions to begin with, below `suggestions_are`
     suggestions_are: str = "Things to try:"
     history: Path | None = None  # a file of earlier questions; None: remembered for this conversation only

@@ -29,6 +29,7 @@ def generate(
     json: Annotated[bool, Parameter(negative="")] = False,
     logprobs: int | None = None,
     echo: bool | None = None,
+    adapter: Path | None = None,
     speculate: str | None = None,
     ending: EndingFlags | None = None,
     drawing: DrawingFlags | None = None,
@@ -54,6 +55,8 @@ def generate(
         With --json: the log-probabilities of so many likeliest tokens too, at each place.
     echo
         The prompt in front of the text. Left out: unless --json or a form is asked for.
+    adapter
+        A folder with a LoRA adapter in PEFT's form, used beside the model's weights.
     speculate
         Guess tokens ahead, which changes no answer: "lookup" from the text itself, for texts that copy or quote;
         or a smaller MODEL of the same tokenizer.
@@ -78,13 +81,14 @@ def generate(
         if prompt is not None or input is None or output is None:
             raise OwnlmError("--input and --output go together, and without a PROMPT")
         asked["echo"] = bool(echo)
-        return _batch(model, input, output, asked, speculate=speculate, force=force)
+        return _batch(model, input, output, asked, adapter=adapter, speculate=speculate, force=force)
     if prompt is None:
         raise OwnlmError('nothing to go on from; write a PROMPT, such as "Once upon", or --input FILE --output FILE')
     asked["echo"] = not (json or form.given) if echo is None else echo
     _check(asked)
     text = sys.stdin.read() if prompt == "-" else prompt
     opened = open_model(model)
+    opened.use_adapter(adapter)
     set_speculation(opened, speculate)
     if json:
         return _as_json(opened, text, asked)
@@ -142,7 +146,14 @@ def _warn() -> None:
 
 
 def _batch(
-    model_name: str, source: Path, out: Path, asked: dict[str, Any], *, speculate: str | None, force: bool
+    model_name: str,
+    source: Path,
+    out: Path,
+    asked: dict[str, Any],
+    *,
+    adapter: Path | None,
+    speculate: str | None,
+    force: bool,
 ) -> int:
     from ownlm.opened.batch import generate_file
     from ownlm.opened.batch_file import check_places
@@ -151,6 +162,7 @@ def _batch(
     check_places(source, out)
     _check(asked)
     model = open_model(model_name)
+    model.use_adapter(adapter)
     set_speculation(model, speculate)
     with BatchLine() as line:
         done = generate_file(model, source, out, asked=asked, force=force, progress=line)

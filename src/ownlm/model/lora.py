@@ -11,6 +11,7 @@ A layer W gives W x + scale * B (A x). One forward pass may hold tokens of many 
 A and B are parameters of a module, which can be trained while the decoder's own stand still.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -144,6 +145,14 @@ class LoraAdapter(nn.Module):
             for layer, b_Or in pair.by_layer():
                 weight = decoder.get_parameter(f"{layer}.weight")
                 weight.add_(self.config.scale * b_Or @ pair.a_rE)
+
+    def digest(self) -> str:
+        """A hash of all that it does to a model."""
+        found = hashlib.sha256(repr((self.config, self.model_type)).encode())
+        for name, parameter in self.named_parameters():
+            found.update(name.encode())
+            found.update(parameter.detach().cpu().float().numpy().tobytes())
+        return found.hexdigest()
 
     def each(self) -> list[LoraPair]:
         return cast("list[LoraPair]", list(self.pairs))

@@ -62,7 +62,13 @@ def generate_file(
     settings = {name: asdict(value) if name == "grammar" and value else value for name, value in asked.items()}
     answers = Answers(
         out,
-        {"input": prompts.sha256, "model": model.name, "arithmetic": model.arithmetic, "settings": settings},
+        {
+            "input": prompts.sha256,
+            "model": model.name,
+            "adapter": model.adapter and model.adapter.digest(),
+            "arithmetic": model.arithmetic,
+            "settings": settings,
+        },
         force=force,
     )
     try:
@@ -126,7 +132,9 @@ def _begin(model: Model, place: int, line: bytes, asked: Mapping[str, Any]) -> _
         if "id" in fields:
             begun.names["id"] = fields.pop("id")
         prompt, begun.text = _prompt(model, fields)
-        begun.ticket = model.engine.add(make_request(prompt, _settings(fields, asked, place)))
+        begun.ticket = model.engine.add(
+            make_request(prompt, {"adapter": model.adapter, **_settings(fields, asked, place)})
+        )
     except OwnlmError as error:
         begun.record = begun.names | {"error": str(error)}
     return begun

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ownlm.artefact import write_artefact
 from ownlm.engine import Engine, EngineConfig, Request, log_likelihoods, run, stream
+from ownlm.engine.beam import ScoredCompletion, beam_search
 from ownlm.engine.chat_stream import ChatStream
 from ownlm.engine.draft_model import DraftModel
 from ownlm.engine.speculate import PromptLookup
@@ -26,6 +27,7 @@ from ownlm.model.arithmetic import Dtype, Quantize, choose_arithmetic
 from ownlm.model.fetch_wheel import Progress
 from ownlm.model.load import build_decoder, to_checkpoint
 from ownlm.model.locate import Ask, locate
+from ownlm.model.lora import LoraAdapter
 from ownlm.opened.answer import Answer, answers_of
 from ownlm.opened.asked import make_request
 from ownlm.opened.files import ModelFiles, read_files
@@ -51,6 +53,7 @@ class Model:
         self.decoder, self.files, self.name = decoder, files, name
         self.tokenizer, self.template, self.end_ids = files.tokenizer, files.template, files.end_ids
         self.suggested_sampling = files.suggested_sampling
+        self.adapter: LoraAdapter | None = None
         self._engine_config = engine_config
 
     @cached_property
@@ -73,6 +76,13 @@ class Model:
         else:
             raise OwnlmError(f'speculate takes "lookup", an opened model or None, got {by!r}')
 
+    def use_adapter(self, folder: str | Path | None) -> None:
+        """Answer with a LoRA adapter beside the weights, from a folder of PEFT's form, or without one again.
+
+        A request's own `adapter` goes before it.
+        """
+        self.adapter = None if folder is None else LoraAdapter.load(Path(folder), self.decoder)
+
     def generate(self, prompt: str, **asked: Any) -> Answer:
         """Continue `prompt`."""
         return self._answers([prompt], [self.request(prompt, **_one(asked))])[0]
@@ -93,18 +103,28 @@ class Model:
 
     def stream_chat(self, messages: Sequence[Message], **asked: Any) -> ChatStream:
         """The same as it is written. Messages that the context cannot hold are dropped, oldest first."""
-        request = make_request([], _one(asked))
+        request = self._request([], _one(asked))
         prompt, dropped = self._fitting_prompt(list(messages), request.sampling.max_tokens)
         return ChatStream(stream(self.engine, replace(request, prompt=prompt)), context_dropped=dropped)
 
     def complete(self, prompts: Sequence[list[int]], **asked: Any) -> list[Answer]:
         """Answers to many prompts of ids, side by side."""
-        requests = [make_request(prompt, _one(asked)) for prompt in prompts]
+        requests = [self._request(prompt, _one(asked)) for prompt in prompts]
         return self._answers([self.tokenizer.decode(prompt) for prompt in prompts], requests)
 
     def request(self, prompt: str, **asked: Any) -> Request:
         """The engine's request for a text to continue."""
-        return make_request(self.tokenizer.prompt_ids(prompt), asked)
+        return self._request(self.tokenizer.prompt_ids(prompt), asked)
+
+    def beams(
+        self, prompt: str, *, beams: int = 4, max_tokens: int = 256, length_penalty: float = 1.0
+    ) -> list[ScoredCompletion]:
+        """The likeliest continuations as a whole, the best first, as beam search finds them (engine/beam.py)."""
+        ids = self.tokenizer.prompt_ids(prompt)
+        return beam_search(self.engine, ids, beams=beams, max_tokens=max_tokens, length_penalty=length_penalty)
+
+    def _request(self, prompt: list[int], asked: Mapping[str, Any]) -> Request:
+        return make_request(prompt, {"adapter": self.adapter, **asked})
 
     def _answers(self, prompts: Sequence[str], requests: Sequence[Request]) -> list[Answer]:
         """In the order of the requests, for each as many as its n."""
