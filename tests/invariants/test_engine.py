@@ -364,7 +364,6 @@ def test_speculation_leaves_the_distribution_as_it_is(how: str) -> None:
     assert square <= freedom * (1 - 2 / (9 * freedom) + 3.09 * math.sqrt(2 / (9 * freedom))) ** 3
 
 
-@pytest.mark.xfail(reason="the runner bars what may not be drawn from the prompt's scores too", strict=True)
 def test_what_only_the_template_puts_has_a_chance_in_the_prompt() -> None:
     prompt = [5, TOKENIZER.special["<|im_start|>"], 6]
     sampling = Sampling(max_tokens=1, prompt_logprobs=True)

@@ -44,7 +44,7 @@ def texts(ticket: Ticket) -> list[list[int]]:
     "cache_dtype",
     [
         "float32",
-        pytest.param("int8", marks=pytest.mark.xfail(reason="clear() leaves the scales", strict=True)),
+        "int8",
     ],
 )
 def test_scores_that_are_no_numbers_fail_their_request_alone(
@@ -71,7 +71,6 @@ def test_scores_that_are_no_numbers_fail_their_request_alone(
         assert engine.scheduler.blocks.free == engine.scheduler.blocks.count
 
 
-@pytest.mark.xfail(reason="only the blocks of requests that failed are cleared", strict=True)
 def test_what_is_cancelled_before_its_scores_are_seen_hurts_nobody_later() -> None:
     config = EngineConfig(max_sequences=8, step_tokens=8, cache_tokens=8 * 16)
     good = [request(PREFIX[number * 5 : number * 5 + 2], seed=number, max_tokens=12) for number in range(8)]

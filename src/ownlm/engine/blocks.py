@@ -83,13 +83,11 @@ class Blocks:
                 if self._hash_of[block] is None:
                     self._free.move_to_end(block, last=False)
 
-    def forget(self, blocks: Iterable[int]) -> list[int]:
-        """Keep nothing in those of the blocks that nobody holds; returns these."""
-        unheld = [block for block in blocks if self.is_free(block)]
-        for block in unheld:
+    def forget(self, blocks: Iterable[int]) -> None:
+        """Keep nothing in those of the blocks that nobody holds."""
+        for block in filter(self.is_free, blocks):
             self._forget(block)
             self._free.move_to_end(block, last=False)
-        return unheld
 
     def _forget(self, block: int) -> None:
         hash = self._hash_of[block]

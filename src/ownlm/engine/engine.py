@@ -216,8 +216,8 @@ class Engine:
         ticket.error = str(error)
         held = {block for answer in self._of[ticket.id] for block in answer.blocks}
         self.cancel(ticket)
-        # A number that is not finite would reach others through the blocks that it is left in.
-        self.runner.cache.clear(self.scheduler.blocks.forget(held))
+        # What lies in its blocks may be no finite number: nobody shall find a beginning there.
+        self.scheduler.blocks.forget(held)
 
     def _salt(self, request: Request) -> bytes:
         """What besides its tokens decides what is computed for a text."""

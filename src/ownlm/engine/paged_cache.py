@@ -71,9 +71,12 @@ class PagedCache:
         return self._stored(layer, lambda pool: pool.flatten(0, 1).index_select(0, slots_S), dtype)
 
     def clear(self, blocks: Sequence[int]) -> None:
-        """Forget what a text left behind that is no finite number; see __init__."""
-        for pool in (self.keys, self.values):
-            pool[:, torch.tensor(blocks, device=pool.device)] = 0
+        """Put zeros where another text may have left what is no finite number; see __init__."""
+        if blocks:
+            numbers = torch.tensor(blocks, device=self.keys.device)
+            scales = (self.key_scales, self.value_scales) if self.quantised else ()
+            for pool in (self.keys, self.values, *scales):
+                pool[:, numbers] = 0
 
     def _stored(self, layer: int, pick: Callable[[Tensor], Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         keys, values = pick(self.keys[layer]), pick(self.values[layer])

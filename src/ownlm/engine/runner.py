@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ownlm.engine.attend import Span
 from ownlm.engine.attend_varlen import attention_of
+from ownlm.engine.blocks import BLOCK
 from ownlm.engine.paged_cache import PagedCache
 from ownlm.engine.scheduler import Turn
 from ownlm.model import Decoder
@@ -38,11 +39,14 @@ class Runner:
         rows: list[int] = []
         spans: list[Span] = []
         adapters: list[tuple[slice, LoraAdapter]] = []
+        unfilled: list[int] = []
         for turn in turns:
             sequence, first = turn.sequence, turn.sequence.computed
             fed = [*sequence.tokens[first : first + turn.count], *turn.drafts]
             end = len(tokens) + len(fed)
             last = first + len(fed)
+            if last % BLOCK and last // BLOCK * BLOCK >= first:
+                unfilled.append(sequence.blocks[last // BLOCK])
             # Of the whole row only what is asked for goes through the head.
             asked = len(fed) if sequence.scores_prompt else 1 + len(turn.drafts) if turn.draws else 0
             wanted += range(end - asked, end)
@@ -54,6 +58,8 @@ class Runner:
             # However the prompt is cut, its angles are those of the whole prompt; what is drawn is as long as it is.
             lengths += [max(sequence.prompt_length, position + 1) for position in range(first, last)]
             spans.append(Span(count=len(fed), length=last, blocks=sequence.blocks))
+        # A block that is begun and not filled is read to its end: whatever its last holder left there must be finite.
+        self.cache.clear(unfilled)
         device, config = self.model.device, self.model.config
         with adapted(self.model, adapters):
             hidden_1NE = self.model.hidden(
@@ -65,5 +71,9 @@ class Runner:
         if not wanted:
             return [None] * len(turns)
         logits_RV = self.model.head(hidden_1NE[0, torch.tensor(wanted, device=device)])
-        logits_RV = logits_RV[:, : self.width].float().cpu().index_fill_(1, self.never, -torch.inf)
-        return [part if len(part) else None for part in torch.split(logits_RV, rows)]
+        scores = torch.split(logits_RV[:, : self.width].float().cpu(), rows)
+        for turn, part in zip(turns, scores, strict=True):
+            if turn.draws:
+                # The prompt's own scores stay as they are: what may not be drawn may well stand there.
+                part[-1 - len(turn.drafts) :].index_fill_(1, self.never, -torch.inf)
+        return [part if len(part) else None for part in scores]
