@@ -93,12 +93,16 @@ def _continued(engine: Engine, prompt: list[int], running: list[_Beam], beams: i
 
 def _answer(engine: Engine, prompt: list[int], beam: _Beam, score: float) -> ScoredCompletion:
     is_whole = beam.tokens[-1] in engine.end_ids
-    text = engine.tokenizer.stream(after=prompt)
+    decoder, text, offsets = engine.tokenizer.stream(after=prompt), "", []
+    for token in beam.tokens:
+        offsets.append(len(text))
+        text += decoder.finish() if is_whole and len(offsets) == len(beam.tokens) else decoder.push(token)
     return ScoredCompletion(
-        text="".join(map(text.push, beam.tokens[:-1] if is_whole else beam.tokens)) + text.finish(),
+        text=text + decoder.finish(),
         token_ids=list(beam.tokens),
         log_probabilities=list(beam.logprobs),
         top=[() for _ in beam.tokens],
         finish_reason="stop" if is_whole else "length",
+        offsets=offsets,
         score=score,
     )

@@ -153,8 +153,6 @@ class Engine:
             return []
         news: dict[int, Ticket] = {}
         for turn, logits in zip(turns, self.runner.run(turns), strict=True):
-            if turn.sequence.finished:
-                continue  # another answer to its prompt has just failed, and this one with it
             ticket = turn.sequence.ticket
             if turn.sequence.finished:
                 continue  # another answer to the same prompt failed in this step

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ownlm.artefact import write_artefact
 from ownlm.engine import Engine, EngineConfig, Request, log_likelihoods, run, stream
+from ownlm.engine.beam import beam_search
 from ownlm.engine.chat_stream import ChatStream
 from ownlm.engine.draft_model import DraftModel
 from ownlm.engine.speculate import PromptLookup
@@ -26,7 +27,7 @@ from ownlm.model.arithmetic import Dtype, Quantize, choose_arithmetic
 from ownlm.model.fetch_wheel import Progress
 from ownlm.model.load import build_decoder, to_checkpoint
 from ownlm.model.locate import Ask, locate
-from ownlm.opened.answer import Answer, answers_of
+from ownlm.opened.answer import Answer, answer_of, answers_of
 from ownlm.opened.asked import make_request
 from ownlm.opened.files import ModelFiles, read_files
 from ownlm.opened.write import write_folder
@@ -80,6 +81,12 @@ class Model:
     def choices(self, prompt: str, *, n: int, **asked: Any) -> list[Answer]:
         """`n` ways to continue it, side by side; the prompt is read once."""
         return self._answers([prompt], [self.request(prompt, n=n, **asked)])
+
+    def beams(self, prompt: str, *, beams: int = 4, max_tokens: int = 256, length_penalty: float = 1.0) -> list[Answer]:
+        """The likeliest ways to continue it, the best first; see engine.beam."""
+        ids = self.tokenizer.prompt_ids(prompt)
+        found = beam_search(self.engine, ids, beams=beams, max_tokens=max_tokens, length_penalty=length_penalty)
+        return [answer_of(done, {"prompt_tokens": len(ids)}) for done in found]
 
     def stream(self, prompt: str, **asked: Any) -> Iterator[str]:
         """One, piece by piece; no piece ends inside a character."""
