@@ -131,10 +131,15 @@ def speculate(engine: Engine, how: str, shape: str) -> None:
         engine.speculator = DraftModel(draft, engine.runner, blocks=engine.scheduler.blocks.count, most=3)
 
 
-def scores(model: Decoder, ids: list[int]) -> torch.Tensor:
-    """[T, V] of a whole, uncached forward, without ids that are never drawn."""
+def whole(model: Decoder, ids: list[int]) -> torch.Tensor:
+    """Scores [T, V] of an uncached forward."""
     with torch.no_grad():
-        logits_TV = model(torch.tensor([ids]))[0, :, : TOKENIZER.vocab_size]
+        return model(torch.tensor([ids]))[0, :, : TOKENIZER.vocab_size]
+
+
+def scores(model: Decoder, ids: list[int]) -> torch.Tensor:
+    """The same without ids that are never drawn."""
+    logits_TV = whole(model, ids)
     logits_TV[:, sorted(set(TOKENIZER.never_generated) - {END})] = -torch.inf
     return logits_TV
 
@@ -182,7 +187,7 @@ def assert_scores_prompt(model: Decoder, ticket: Ticket) -> None:
     if ticket.prompt_tokens is None:
         return
     prompt = ticket.request.prompt
-    logprobs_TV = scores(model, prompt).log_softmax(-1)
+    logprobs_TV = whole(model, prompt).log_softmax(-1)
     assert [token.token_id for token in ticket.prompt_tokens] == prompt[1:]
     expected = [float(logprobs_TV[place, id]) for place, id in enumerate(prompt[1:])]
     assert [token.logprob for token in ticket.prompt_tokens] == pytest.approx(expected, abs=TIE)
@@ -368,8 +373,7 @@ def test_what_only_the_template_puts_has_a_chance_in_the_prompt() -> None:
     prompt = [5, TOKENIZER.special["<|im_start|>"], 6]
     sampling = Sampling(max_tokens=1, prompt_logprobs=True)
     (ticket,) = run(Engine(decoder("plain"), TOKENIZER, [END]), [Request(prompt=prompt, sampling=sampling)])
-    with torch.no_grad():
-        logprobs_TV = decoder("plain")(torch.tensor([prompt]))[0, :, : TOKENIZER.vocab_size].log_softmax(-1)
+    logprobs_TV = whole(decoder("plain"), prompt).log_softmax(-1)
     expected = [float(logprobs_TV[place, id]) for place, id in enumerate(prompt[1:])]
     assert ticket.prompt_tokens is not None
     assert [token.logprob for token in ticket.prompt_tokens] == pytest.approx(expected, abs=TIE)

@@ -1,5 +1,6 @@
 """`ownlm generate` with a real tiny model: forms, several answers, files of prompts, and mistakes in one line."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 
 from ownlm.cli.generate import CUT
 from ownlm.cli.main import run
+from ownlm.opened import Model
 
 AGE = {"type": "integer", "minimum": 0, "maximum": 9}
 SCHEMA = {"type": "object", "properties": {"age": AGE}, "required": ["age"], "additionalProperties": False}
+speculate = Model.speculate
 
 
 @pytest.fixture
@@ -147,3 +150,14 @@ def test_prompts_that_will_not_do(ask) -> None:  # type: ignore[no-untyped-def]
     for prompt, words in ((None, "nothing to go on from"), ("", "prompt is empty"), ("cat " * 999, "context")):
         status, out, err = ask(prompt=prompt)
         assert (status, out) == (2, "") and err.count("\n") == 1 and words in err, err
+
+
+def test_a_chat_that_guesses_says_the_same_also_with_another_model(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guessing: list[tuple[Model, object]] = []
+    monkeypatch.setattr(Model, "speculate", lambda model, by: guessing.append((model, by)) or speculate(model, by))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"Who are you?\n/model {workshop / 'chat'}\nWho are you?\n"))
+    assert run(["chat", str(workshop / "chat"), "--speculate", "lookup", "--temperature", "0", "--min-p", "0"]) == 0
+    assert capsys.readouterr().out.startswith("A small model.\n")
+    assert [by for _, by in guessing] == ["lookup"] * 2 and guessing[0][0] is not guessing[1][0]

@@ -84,6 +84,13 @@ def test_choices_differ_and_each_is_what_its_seed_says(base: Model) -> None:
             ask("The cat", n=2)
 
 
+def test_beams_are_the_likeliest_first(base: Model) -> None:
+    found = base.beams("The cat", beams=3, max_tokens=5)
+    assert len(found) == 3 and all(len(answer.text_offsets) == len(answer.token_ids) for answer in found)
+    means = [sum(answer.logprobs) / len(answer.logprobs) for answer in found]
+    assert means == sorted(means, reverse=True)
+
+
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_speculation_changes_no_answer_and_is_counted(workshop: Path, base: Model, temperature: float) -> None:
     asked: dict[str, Any] = {"max_tokens": 24, "temperature": temperature, "seed": 1, "ignore_eos": True}

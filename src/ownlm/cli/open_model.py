@@ -27,7 +27,8 @@ def open_model(model: str | Path) -> "Model":
 
 def set_speculation(model: "Model", by: str | None) -> None:
     """As --speculate says: "lookup", or a MODEL that guesses."""
-    model.speculate(open_model(by) if by not in ("lookup", None) else by)  # type: ignore[arg-type]
+    if by is not None:
+        model.speculate("lookup" if by == "lookup" else open_model(by))
 
 
 def locate_model(model: str | Path) -> Path:

@@ -11,7 +11,7 @@ and when it ends, are those of transformers' generate(num_beams=...).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ownlm.engine.engine import Engine
@@ -19,6 +19,7 @@ from ownlm.engine.generate import complete
 from ownlm.engine.request import Completion, Request
 from ownlm.engine.sampling import MOST_LOGPROBS, Sampling
 from ownlm.errors import OwnlmError
+from ownlm.model.lora import LoraAdapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ def beam_search(
     max_tokens: int,
     length_penalty: float = 1.0,
     early_stopping: bool | Literal["never"] = False,
+    adapter: LoraAdapter | None = None,
     cache_salt: str = "",
 ) -> list[ScoredCompletion]:
     """The `beams` best answers, the best first.
@@ -61,13 +63,16 @@ def beam_search(
         raise OwnlmError(f'early_stopping must be True, False or "never", got {early_stopping!r}')
     engine.check(Request(prompt=prompt, sampling=Sampling(max_tokens=max_tokens)))
     max_tokens = min(max_tokens, engine.context - len(prompt))
+    # Of each beam so many next tokens that among them are `beams` that are no end.
+    sampling = Sampling(max_tokens=1, temperature=0, logprobs=beams + len(engine.end_ids))
+    request = Request(prompt=prompt, sampling=sampling, adapter=adapter, cache_salt=cache_salt)
 
     def score(beam: _Beam, tokens: int) -> float:
         return float(beam.total / tokens**length_penalty)
 
     running, ended = [_Beam()], list[_Beam]()
     for length in range(1, max_tokens + 1):
-        found = sorted(_continued(engine, prompt, running, beams, cache_salt), key=lambda beam: -beam.total)
+        found = sorted(_continued(engine, request, running), key=lambda beam: -beam.total)
         # An end counts only where it is itself among the best; at max_tokens everything ends.
         ended += [beam for beam in found[:beams] if length == max_tokens or beam.tokens[-1] in engine.end_ids]
         ended = sorted(ended, key=lambda beam: -score(beam, len(beam.tokens)))[:beams]
@@ -82,10 +87,9 @@ def beam_search(
     return [_answer(engine, prompt, beam, score(beam, len(beam.tokens))) for beam in ended]
 
 
-def _continued(engine: Engine, prompt: list[int], running: list[_Beam], beams: int, cache_salt: str) -> Iterator[_Beam]:
-    """Every beam with each of its likeliest next tokens: so many that among them are `beams` that are no end."""
-    sampling = Sampling(max_tokens=1, temperature=0, logprobs=beams + len(engine.end_ids))
-    requests = [Request(prompt=[*prompt, *beam.tokens], sampling=sampling, cache_salt=cache_salt) for beam in running]
+def _continued(engine: Engine, request: Request, running: list[_Beam]) -> Iterator[_Beam]:
+    """Every beam with each of its likeliest next tokens."""
+    requests = [replace(request, prompt=[*request.prompt, *beam.tokens]) for beam in running]
     for beam, answer in zip(running, complete(engine, requests), strict=True):
         for token, logprob in answer.top[0]:
             yield beam.plus(token, logprob)
@@ -93,12 +97,16 @@ def _continued(engine: Engine, prompt: list[int], running: list[_Beam], beams: i
 
 def _answer(engine: Engine, prompt: list[int], beam: _Beam, score: float) -> ScoredCompletion:
     is_whole = beam.tokens[-1] in engine.end_ids
-    text = engine.tokenizer.stream(after=prompt)
+    decoder, text, offsets = engine.tokenizer.stream(after=prompt), "", []
+    for token in beam.tokens:
+        offsets.append(len(text))
+        text += decoder.finish() if is_whole and len(offsets) == len(beam.tokens) else decoder.push(token)
     return ScoredCompletion(
-        text="".join(map(text.push, beam.tokens[:-1] if is_whole else beam.tokens)) + text.finish(),
+        text=text + decoder.finish(),
         token_ids=list(beam.tokens),
         log_probabilities=list(beam.logprobs),
         top=[() for _ in beam.tokens],
         finish_reason="stop" if is_whole else "length",
+        offsets=offsets,
         score=score,
     )

@@ -74,7 +74,7 @@ class Completion:
     log_probabilities: list[float]
     top: list[Top]
     finish_reason: str
-    offsets: list[int] = field(default_factory=list)
+    offsets: list[int]
 
 
 class Ticket:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ownlm.engine import PromptToken, Ticket, completions
+from ownlm.engine import Completion, PromptToken, Ticket, completions
 from ownlm.engine.request import Top
 
 
@@ -30,19 +30,24 @@ class Answer:
 def answers_of(ticket: Ticket, prompt: str, *, speculated: bool) -> list[Answer]:
     """All answers to a request that has ended; `prompt` is its prompt as text."""
     request = ticket.request
+    usage = {"prompt_tokens": len(request.prompt), "cached_tokens": ticket.cached_tokens}
+    if speculated:
+        usage |= {"drafted_tokens": ticket.drafted, "accepted_tokens": ticket.accepted}
     front = prompt if request.sampling.echo else ""
-    counts = {"prompt_tokens": len(request.prompt), "cached_tokens": ticket.cached_tokens}
-    guesses = {"drafted_tokens": ticket.drafted, "accepted_tokens": ticket.accepted} if speculated else {}
-    return [
-        Answer(
-            text=front + done.text,
-            token_ids=done.token_ids,
-            finish_reason=done.finish_reason,
-            logprobs=done.log_probabilities,
-            top_logprobs=done.top,
-            text_offsets=[len(front) + offset for offset in done.offsets],
-            prompt_logprobs=ticket.prompt_tokens,
-            usage={**counts, "completion_tokens": len(done.token_ids), **guesses},
-        )
-        for done in completions(ticket)
-    ]
+    return [answer_of(done, usage, front=front, prompt=ticket.prompt_tokens) for done in completions(ticket)]
+
+
+def answer_of(
+    done: Completion, usage: dict[str, int], *, front: str = "", prompt: list[PromptToken] | None = None
+) -> Answer:
+    """`front` stands before the text; `prompt` is how likely the prompt was."""
+    return Answer(
+        text=front + done.text,
+        token_ids=done.token_ids,
+        finish_reason=done.finish_reason,
+        logprobs=done.log_probabilities,
+        top_logprobs=done.top,
+        text_offsets=[len(front) + offset for offset in done.offsets],
+        prompt_logprobs=prompt,
+        usage={**usage, "completion_tokens": len(done.token_ids)},
+    )

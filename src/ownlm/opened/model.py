@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ownlm.artefact import write_artefact
 from ownlm.engine import Engine, EngineConfig, Request, log_likelihoods, run, stream
-from ownlm.engine.beam import ScoredCompletion, beam_search
+from ownlm.engine.beam import beam_search
 from ownlm.engine.chat_stream import ChatStream
 from ownlm.engine.draft_model import DraftModel
 from ownlm.engine.speculate import PromptLookup
@@ -28,7 +28,7 @@ from ownlm.model.fetch_wheel import Progress
 from ownlm.model.load import build_decoder, to_checkpoint
 from ownlm.model.locate import Ask, locate
 from ownlm.model.lora import LoraAdapter
-from ownlm.opened.answer import Answer, answers_of
+from ownlm.opened.answer import Answer, answer_of, answers_of
 from ownlm.opened.asked import make_request
 from ownlm.opened.files import ModelFiles, read_files
 from ownlm.opened.write import write_folder
@@ -91,6 +91,14 @@ class Model:
         """`n` ways to continue it, side by side; the prompt is read once."""
         return self._answers([prompt], [self.request(prompt, n=n, **asked)])
 
+    def beams(self, prompt: str, *, beams: int = 4, max_tokens: int = 256, length_penalty: float = 1.0) -> list[Answer]:
+        """The likeliest ways to continue it, the best first; see engine.beam."""
+        ids = self.tokenizer.prompt_ids(prompt)
+        found = beam_search(
+            self.engine, ids, beams=beams, max_tokens=max_tokens, length_penalty=length_penalty, adapter=self.adapter
+        )
+        return [answer_of(done, {"prompt_tokens": len(ids)}) for done in found]
+
     def stream(self, prompt: str, **asked: Any) -> Iterator[str]:
         """One, piece by piece; no piece ends inside a character."""
         request = self.request(prompt, **_one(asked))
@@ -115,13 +123,6 @@ class Model:
     def request(self, prompt: str, **asked: Any) -> Request:
         """The engine's request for a text to continue."""
         return self._request(self.tokenizer.prompt_ids(prompt), asked)
-
-    def beams(
-        self, prompt: str, *, beams: int = 4, max_tokens: int = 256, length_penalty: float = 1.0
-    ) -> list[ScoredCompletion]:
-        """The likeliest continuations as a whole, the best first, as beam search finds them (engine/beam.py)."""
-        ids = self.tokenizer.prompt_ids(prompt)
-        return beam_search(self.engine, ids, beams=beams, max_tokens=max_tokens, length_penalty=length_penalty)
 
     def _request(self, prompt: list[int], asked: Mapping[str, Any]) -> Request:
         return make_request(prompt, {"adapter": self.adapter, **asked})
