@@ -1,7 +1,8 @@
 """The engine's speed, beside llama.cpp's and transformers': prompts, one stream, many, shared prefixes, prompt lookup.
 
-The model is a GGUF file, such as SmolLM2-135M-Instruct.Q4_1.gguf (`--file`; without one the starter's). llama.cpp
-reads that file, transformers the same weights in float32. Every round takes each side once, in turn.
+The model is a GGUF file, such as SmolLM2-135M-Instruct.Q4_1.gguf (`--file`; without one a model of its shape with
+random weights). llama.cpp reads that file, transformers the same weights in float32. Every round takes each side once,
+in turn.
 
     prefill   512 tokens of text to the first new token, nothing cached
     decode    128 tokens after a prompt of 32, one stream
@@ -21,10 +22,10 @@ from typing import Any
 
 import torch
 from _common import Target, finish, has_fast_bfloat16, parser, python_text, set_threads, spread, table
+from _random_model import random_file
 
 from ownlm.engine import Engine, EngineConfig, Request, Sampling
 from ownlm.engine.speculate import PromptLookup
-from ownlm.model.locate import locate
 from ownlm.opened import Model, load
 
 TARGETS: dict[str, Target] = {
@@ -40,21 +41,22 @@ TARGETS: dict[str, Target] = {
 
 def main() -> None:
     options = parser(__doc__ or "")
-    options.add_argument("--file", type=Path, help="a GGUF file; else the starter smollm2, fetched before")
+    options.add_argument("--file", type=Path, help="a GGUF file; else one with random weights is made")
     options.add_argument("--rounds", type=int, default=5, help="how often each side runs, in turn (default 5)")
     options.add_argument("--peers", type=Path, help="a folder with further packages, such as llama_cpp")
     chosen = options.parse_args()
     if chosen.peers:
         sys.path.append(str(chosen.peers))
     machine = set_threads(chosen.threads)
-    file = chosen.file or locate("smollm2")
     sizes = Sizes(quick=chosen.quick)
-    notes = [f"{file.name}, {chosen.threads} threads"]
+    notes: list[str] = []
     sides: dict[str, dict[str, Callable[[], float]]] = {}
     dtypes = ["float32", "bfloat16"] if has_fast_bfloat16(machine) else ["float32"]
     if len(dtypes) == 1:
         notes.append("bfloat16 is emulated here and not run")
     with tempfile.TemporaryDirectory() as folder:
+        file = chosen.file or random_file(Path(folder) / "random.gguf", small=chosen.quick)
+        notes.append(f"{file.name}, {chosen.threads} threads")
         for dtype in dtypes:
             sides[f"ours {dtype}"] = Ours(load(file, device="cpu", dtype=dtype), sizes).rows()
         sides["ours blocks"] = Ours(load(file, device="cpu", quantize="blocks"), sizes).rows()
@@ -163,6 +165,8 @@ def transformers_rows(file: Path, folder: Path, sizes: Sizes) -> dict[str, Calla
     ids = opened.tokenizer.encode(sizes.text)
     del opened
     peer = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    # It shall not end; a list of no ids it does not take.
+    peer.generation_config.eos_token_id = None
 
     def generate(prompt: list[int], new: int) -> None:
         with torch.inference_mode():

@@ -68,7 +68,11 @@ def test_a_model_is_talked_to_as_suits_it(monkeypatch: pytest.MonkeyPatch) -> No
     asked: list[ChatOptions] = []
     monkeypatch.setattr(chat_loop, "run_chat", lambda model, options, **_: asked.append(options))
     suggested = {"temperature": 0.0, "repetition_penalty": 1.1, "top_k": 20}
-    monkeypatch.setattr(open_model, "open_model", lambda name: SimpleNamespace(suggested_sampling=suggested))
+
+    def opened(_: str) -> SimpleNamespace:
+        return SimpleNamespace(suggested_sampling=suggested, use_adapter=lambda folder: None, arithmetic="float32")
+
+    monkeypatch.setattr(open_model, "open_model", opened)
     chat.chat("smollm2")
     chat.chat("smollm2", temperature=0.7, top_k=0)
     suggested = {}
