@@ -42,10 +42,7 @@ def texts(ticket: Ticket) -> list[list[int]]:
 @pytest.mark.parametrize("step_tokens", [8, 512])
 @pytest.mark.parametrize(
     "cache_dtype",
-    [
-        "float32",
-        "int8",
-    ],
+    ["float32", "int8"],
 )
 def test_scores_that_are_no_numbers_fail_their_request_alone(
     n: int, share: bool, step_tokens: int, cache_dtype: str

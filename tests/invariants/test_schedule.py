@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 
 from ownlm.engine import Engine, EngineConfig, Request, Sampling, Ticket
+from ownlm.engine import engine as engines
 from ownlm.engine import sequence as sequences
 from ownlm.engine.blocks import BLOCK
 from ownlm.engine.sampler import Drawn
-from ownlm.engine.scheduler import PATIENCE, Turn
+from ownlm.engine.scheduler import Turn
 from tiny_models import random_decoder, tiny_tokenizer
 
-# A million were taken once (docs/LOG.md).
+# docs/LOG.md has a million.
 STEPS = int(os.environ.get("OWNLM_SCHEDULE_STEPS", "10000"))
 WORDS = 7
+PATIENCE = 20
 
 
 def next_word(tokens: Sequence[int]) -> int:
@@ -114,8 +116,8 @@ def life(steps: int, seed: int) -> tuple[int, int]:
             ended += 1
             if not asked.cancelled:
                 check_text(asked.ticket)
-        # A level of priority is worth PATIENCE requests: a few times that many steps are the longest anybody waits.
-        assert all(step - asked.since < 20 * PATIENCE for asked in going), "a request starves"
+        # Who stands behind a level of priority waits for PATIENCE requests at most, of a few dozen tokens each.
+        assert all(step - asked.since < 1000 for asked in going), "a request starves"
     while not engine.idle:
         engine.step()
     assert engine.scheduler.blocks.free == engine.scheduler.blocks.count, "a block leaks"
@@ -149,6 +151,7 @@ def check_text(ticket: Ticket) -> None:
 @pytest.fixture(autouse=True)
 def toy_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequences, "Sampler", ToySampler)
+    monkeypatch.setattr(engines, "PATIENCE", PATIENCE)
 
 
 def test_a_random_life_leaks_no_block_and_starves_nobody() -> None:

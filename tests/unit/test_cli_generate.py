@@ -44,6 +44,15 @@ def test_an_answer_in_a_form_stands_alone(ask, tmp_path: Path) -> None:  # type:
     assert (status, err) == (0, CUT) and out.startswith("The cat{")
 
 
+def test_what_was_cut_is_told_where_it_is_not_whole(ask) -> None:  # type: ignore[no-untyped-def]
+    # Any number of letters is whole, however many there are room for.
+    assert ask("--regex", "[a-z]+", "--max-tokens", 3, "--seed", 1)[2] == ""
+    # A stop string may cut too.
+    assert ask("--json-schema", json.dumps(SCHEMA), "--stop", '"age"', "--seed", 1)[2] == CUT
+    answer = json.loads(ask("--json-schema", json.dumps(SCHEMA), "--max-tokens", 2, "--json")[1])
+    assert (answer["complete"], answer["finish_reason"]) == (False, "length")
+
+
 def test_settings_reach_the_model(ask) -> None:  # type: ignore[no-untyped-def]
     settings = ("--seed", 1, "--max-tokens", 4, "--ignore-eos", "--json")
     plain = json.loads(ask(*settings)[1])

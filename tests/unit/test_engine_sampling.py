@@ -88,3 +88,20 @@ def test_the_page_lists_every_setting_with_its_default() -> None:
         shown = "no" if default is False else "none" if default in (None, (), {}) else f"{default:g}"
         assert any(row.startswith(f"| `{field.name}` | {shown} | ") for row in rows), field.name
     assert len(rows) == len(fields(Sampling))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1e39},
+        {"temperature": 10**400},
+        {"repetition_penalty": 1e-40},
+        {"dry_multiplier": 1e-300},
+        {"dry_base": 1e300},
+        {"mirostat_tau": 1e300},
+    ],
+)
+def test_a_number_beyond_all_use_is_refused_before_it_overflows(settings: dict[str, float]) -> None:
+    (name,) = settings
+    with pytest.raises(OwnlmError, match=f"{name} must be"):
+        Sampling(**settings)  # type: ignore[arg-type]

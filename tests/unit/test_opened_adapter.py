@@ -84,3 +84,13 @@ def test_beams_go_through_it_too(place: Path) -> None:
     model.use_adapter(place / "adapter")
     found, wanted = (one.beams("the cat", beams=3, max_tokens=5) for one in (model, merged))
     assert [answer.token_ids for answer in found] == [answer.token_ids for answer in wanted]
+
+
+def test_another_models_adapter_is_refused_before_anything_is_computed(place: Path) -> None:
+    narrow = random_decoder(num_hidden_layers=1).eval()
+    (place / "narrow").mkdir()
+    write_decoder(place / "narrow", narrow, eos_ids=[tiny_tokenizer().end_of_text_id], pad_id=None)
+    tiny_tokenizer().save(place / "narrow")
+    adapter = LoraAdapter.load(place / "adapter", load(place / "model").decoder)
+    with pytest.raises(OwnlmError, match="does not have so"):
+        load(place / "narrow").generate("the cat", adapter=adapter)

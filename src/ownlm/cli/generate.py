@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FILES = Group("Many prompts from a file", sort_key=5)
 # Said of an answer that --json-schema and its like ask for.
-CUT = "ownlm: the answer was cut at max_tokens and is not whole; raise --max-tokens\n"
+CUT = "ownlm: the answer was cut before it was whole; raise --max-tokens, or leave out --stop\n"
 
 
 def generate(
@@ -122,7 +122,7 @@ def _as_text(model: "Model", prompt: str, asked: dict[str, Any]) -> int:
     answers = model.choices(prompt, **asked)
     for number, answer in enumerate(answers, start=1):
         sys.stdout.write(f"--- {number} of {len(answers)} ---\n{safe(answer.text)}\n")
-    if request.grammar is not None and any(answer.finish_reason == "length" for answer in answers):
+    if not all(answer.complete for answer in answers):
         _warn()
     return 0
 
@@ -130,13 +130,13 @@ def _as_text(model: "Model", prompt: str, asked: dict[str, Any]) -> int:
 def _stream(model: "Model", request: "Request", front: str, safe: Any) -> None:
     from ownlm.engine import stream
 
-    reason = None
+    complete = True
     for piece in stream(model.engine, request):  # a mistake shows here, before anything is written
         sys.stdout.write(front + safe(piece.text))
         sys.stdout.flush()
-        front, reason = "", piece.finish_reason
+        front, complete = "", piece.complete
     sys.stdout.write("\n")
-    if request.grammar is not None and reason == "length":
+    if not complete:
         _warn()
 
 

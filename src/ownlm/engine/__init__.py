@@ -1,7 +1,7 @@
 """The engine: prompts in, tokens out."""
 
 from ownlm.engine.engine import Engine, EngineConfig
-from ownlm.engine.generate import PieceStream, complete, completions, run, stream
+from ownlm.engine.generate import PieceStream, complete, complete_at_once, completions, run, stream
 from ownlm.engine.request import Completion, Piece, PromptToken, Request, Ticket
 from ownlm.engine.sampling import Sampling
 from ownlm.engine.score import log_likelihoods
@@ -17,6 +17,7 @@ __all__ = [
     "Sampling",
     "Ticket",
     "complete",
+    "complete_at_once",
     "completions",
     "log_likelihoods",
     "run",

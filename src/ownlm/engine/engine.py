@@ -13,6 +13,7 @@ else is there, how its prompt was cut, whether it was put back, found in the cac
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass
 from itertools import count
@@ -92,11 +93,15 @@ class Engine:
         self.grammars = GrammarCompiler(tokenizer, width, end_ids)
         self._ids = count()
         self._of: dict[int, list[Sequence]] = {}
+        self._unwanted: deque[Ticket] = deque()
+        # Texts whose drafts of this step are the speculator's, no grammar's.
+        self._guessed: set[Sequence] = set()
         # A number for each adapter, never another's again, for what is computed with one fits no other.
         self._adapters: WeakKeyDictionary[LoraAdapter, int] = WeakKeyDictionary()
 
     @property
     def idle(self) -> bool:
+        self._cancel_unwanted()
         return not self._of
 
     def check(self, request: Request) -> None:
@@ -107,8 +112,12 @@ class Engine:
         if not all(0 <= id < self.runner.width for id in prompt):
             raise OwnlmError(f"the prompt holds an id that is no token's; ids are 0 to {self.runner.width - 1}")
         if len(prompt) >= self.context:
-            raise OwnlmError(f"the prompt has {len(prompt)} tokens, the model's context is {self.context}; shorten it")
+            whole = self.context == self.model.config.max_position_embeddings
+            limit = f"the model's context is {self.context}" if whole else f"the cache has room for {self.context}"
+            raise OwnlmError(f"the prompt has {len(prompt)} tokens, {limit}; shorten it")
         request.sampling.check_ids(self.runner.width)
+        if request.adapter is not None:
+            request.adapter.check(self.model)
         if request.grammar is not None:
             self.grammars.compile(request.grammar)
 
@@ -148,6 +157,7 @@ class Engine:
 
     def step(self) -> list[Ticket]:
         """One token (with speculation: one or more) for everybody who has a turn; returns whose pieces there are."""
+        self._cancel_unwanted()
         turns = self.scheduler.plan(self._propose)
         if not turns:
             return []
@@ -161,6 +171,14 @@ class Engine:
             if pieces or ticket.finished:
                 news[ticket.id] = ticket
         return list(news.values())
+
+    def let_go(self, ticket: Ticket) -> None:
+        """Cancel when the engine is next used: for who may be in the middle of a step, as the garbage collector."""
+        self._unwanted.append(ticket)
+
+    def _cancel_unwanted(self) -> None:
+        while self._unwanted:
+            self.cancel(self._unwanted.popleft())
 
     def _take(self, turn: Turn, logits_RV: torch.Tensor | None) -> list[Piece]:
         """What the turn's scores give: pieces of the answer, as many as drafts were right, and one."""
@@ -190,14 +208,19 @@ class Engine:
 
     def _propose(self, sequences: Ids[Sequence]) -> list[Ids[int]]:
         """Guesses for each text: what its grammar leaves no choice about, else the speculator's."""
-        forced = [[] if sequence.matcher is None else sequence.matcher.forced() for sequence in sequences]
-        guessed = [[] for _ in sequences] if self.speculator is None else self.speculator.propose(sequences)
-        return [sure or guess for sure, guess in zip(forced, guessed, strict=True)]
+        drafts: dict[Sequence, Ids[int]] = {
+            sequence: sequence.matcher.forced() if sequence.matcher is not None else [] for sequence in sequences
+        }
+        free = [sequence for sequence, forced in drafts.items() if not forced]
+        self._guessed = set(free)
+        if self.speculator is not None and free:
+            drafts.update(zip(free, self.speculator.propose(free), strict=True))
+        return list(drafts.values())
 
     def _learn(self, sequence: Sequence, drafted: int, right: int) -> None:
         sequence.ticket.drafted += drafted
         sequence.ticket.accepted += right
-        if self.speculator is not None:
+        if self.speculator is not None and sequence in self._guessed:
             self.speculator.learn(sequence, drafted, right)
 
     def _end(self, sequence: Sequence) -> None:

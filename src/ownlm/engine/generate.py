@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ownlm.engine.engine import Engine
+from ownlm.engine.blocks import BLOCK
+from ownlm.engine.engine import Engine, EngineConfig
 from ownlm.engine.request import Completion, Piece, Request, Ticket
 from ownlm.errors import OwnlmError
+from ownlm.model import Decoder
+from ownlm.tokenizer import Tokenizer
 
 
 def stream(engine: Engine, request: Request) -> "PieceStream":
@@ -42,7 +45,7 @@ class PieceStream(Iterator[Piece]):
 
     def __del__(self) -> None:
         if hasattr(self, "ticket"):
-            self.close()
+            self._engine.let_go(self.ticket)
 
 
 def complete(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
@@ -61,6 +64,17 @@ def run(engine: Engine, requests: Sequence[Request]) -> list[Ticket]:
         for ticket in tickets:
             engine.cancel(ticket)
     return tickets
+
+
+def complete_at_once(
+    model: Decoder, tokenizer: Tokenizer, end_ids: Sequence[int], requests: Sequence[Request]
+) -> list[Completion]:
+    """The same by an engine made for these requests alone: for weights that change from one call to the next."""
+    side_by_side = max(1, min(EngineConfig.max_sequences, len(requests)))
+    longest = max((len(request.prompt) + request.sampling.max_tokens for request in requests), default=0)
+    room = min(longest, model.config.max_position_embeddings) + BLOCK
+    config = EngineConfig(max_sequences=side_by_side, cache_tokens=side_by_side * room)
+    return complete(Engine(model, tokenizer, end_ids, config), requests)
 
 
 def completions(ticket: Ticket) -> list[Completion]:
@@ -87,6 +101,7 @@ def _completion(pieces: list[Piece]) -> Completion:
         log_probabilities=[piece.logprob for piece in pieces],
         top=[piece.top for piece in pieces],
         finish_reason=reason,
+        complete=pieces[-1].complete,
         # What a stop string took away begins at the end.
         offsets=[min(piece.offset, len(text)) for piece in pieces],
     )

@@ -47,6 +47,8 @@ class Piece:
     `logprob` is the natural logarithm of the token's probability before temperature and cuts. `offset` is the place
     in the answer's text at which the token's own begins, before a stop string cut it. `choice` counts the answers to
     one request. finish_reason: None, or as Completion's.
+
+    `complete`: False on the last piece of an answer that was cut before it was all that its grammar asks for.
     """
 
     token_id: int
@@ -56,6 +58,7 @@ class Piece:
     offset: int = 0
     choice: int = 0
     finish_reason: str | None = None
+    complete: bool = True
 
     @property
     def probability(self) -> float:
@@ -74,6 +77,7 @@ class Completion:
     log_probabilities: list[float]
     top: list[Top]
     finish_reason: str
+    complete: bool = True  # False where it was cut before it was all that its grammar asks for
     offsets: list[int]
 
 

@@ -104,7 +104,7 @@ class Sampler:
             self._penalties.count(token_id)
         if self._dry is not None:
             self._dry.count(token_id)
-        top = _likeliest(logits_V, self.sampling.logprobs or 0)
+        top = likeliest(logits_V, self.sampling.logprobs or 0)
         return Drawn(
             token_id=token_id,
             logprob=float(logits_V[token_id]) - total,
@@ -173,7 +173,7 @@ def largest(values_C: Floats, count: int) -> Floats:
     return np.sort(np.partition(values_C, first)[first:])[::-1]
 
 
-def _likeliest(logits_V: Tensor, count: int) -> list[tuple[int, float]]:
+def likeliest(logits_V: Tensor, count: int) -> list[tuple[int, float]]:
     """(id, logit) of the `count` largest logits above -inf, best first, the lowest id of equals."""
     if count == 0:
         return []

@@ -60,11 +60,10 @@ class Sampling:
     echo: bool = False
 
     def __post_init__(self) -> None:
-        endless = float("inf")
         checks = {
             "max_tokens": (_whole(self.max_tokens, 1), "at least 1"),
             "min_tokens": (_whole(self.min_tokens, 0), "0 or more"),
-            "temperature": (_real(self.temperature, 0, below=endless), "0 (greedy) or more"),
+            "temperature": (_real(self.temperature, 0, most=1e4), "0 (greedy) or more, at most 10,000"),
             "top_k": (_whole(self.top_k, 0), "0 (off) or more"),
             "top_p": (_real(self.top_p, above=0, most=1), "above 0 and at most 1"),
             "min_p": (_real(self.min_p, 0, below=1), "at least 0 and below 1"),
@@ -72,14 +71,17 @@ class Sampling:
             "xtc_probability": (_real(self.xtc_probability, 0, most=1), "between 0 (off) and 1"),
             "xtc_threshold": (_real(self.xtc_threshold, above=0, most=0.5), "above 0 and at most 0.5"),
             "mirostat": (_whole(self.mirostat, 0, 2) and self.mirostat != 1, "0 (off) or 2"),
-            "mirostat_tau": (_real(self.mirostat_tau, 0, below=endless), "0 or more"),
+            "mirostat_tau": (_real(self.mirostat_tau, 0, most=1e4), "between 0 and 10,000"),
             "mirostat_eta": (_real(self.mirostat_eta, 0, most=1), "between 0 and 1"),
             "logit_bias": (_is_bias(self.logit_bias), f"numbers between {BAN} (ban) and 100 by token id"),
-            "repetition_penalty": (_real(self.repetition_penalty, above=0, below=endless), "above 0"),
+            "repetition_penalty": (_real(self.repetition_penalty, 1e-3, most=1e3), "between 0.001 and 1,000"),
             "frequency_penalty": (_real(self.frequency_penalty, -2, most=2), "between -2 and 2"),
             "presence_penalty": (_real(self.presence_penalty, -2, most=2), "between -2 and 2"),
-            "dry_multiplier": (_real(self.dry_multiplier, 0, below=endless), "0 (off) or more"),
-            "dry_base": (_real(self.dry_base, 1, below=endless), "at least 1"),
+            "dry_multiplier": (
+                self.dry_multiplier == 0 or _real(self.dry_multiplier, 1e-6, most=1e6),
+                "0 (off) or between 0.000001 and 1,000,000",
+            ),
+            "dry_base": (_real(self.dry_base, 1, most=1e6), "between 1 and 1,000,000"),
             "dry_allowed_length": (_whole(self.dry_allowed_length, 1), "at least 1"),
             "dry_breaker_ids": (_are_ids(self.dry_breaker_ids), "token ids"),
             "seed": (self.seed is None or _whole(self.seed, 1 - 2**63, 2**63 - 1), "between -2**63 and 2**63"),
@@ -130,7 +132,11 @@ def _real(
     """A number in the range; NaN is in none."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
-    return least <= float(value) <= most and float(value) > above and (below is None or float(value) < below)
+    try:
+        number = float(value)
+    except OverflowError:
+        return False
+    return least <= number <= most and number > above and (below is None or number < below)
 
 
 def _is_bias(value: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ownlm.engine.blocks import BLOCK, chain_hash
 from ownlm.engine.request import Piece, PromptToken, Ticket
-from ownlm.engine.sampler import Sampler
+from ownlm.engine.sampler import Sampler, likeliest
 from ownlm.engine.stop import StopStrings
 from ownlm.tokenizer import Tokenizer
 
@@ -112,6 +112,7 @@ class Sequence:
             offset=offset,
             choice=self.choice,
             finish_reason=reason,
+            complete=reason is None or self.matcher is None or self.matcher.complete or self.matcher.ended,
         )
 
     def score_prompt(self, first: int, logits_TV: Tensor) -> None:
@@ -122,6 +123,5 @@ class Sequence:
             # A text that was put back for want of room is read again; what is known already is not noted twice.
             if place < self.prompt_length and place == len(scored) + 1:
                 token = self.tokens[place]
-                best = logprobs_V.topk(min(self.sampling.logprobs or 0, len(logprobs_V)))
-                top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+                top = tuple(likeliest(logprobs_V, self.sampling.logprobs or 0))
                 scored.append(PromptToken(token_id=token, logprob=float(logprobs_V[token]), top=top))

@@ -1,7 +1,7 @@
 """What a decoder asks of a cache: keys and values of tokens already read, so that each new token costs one step.
 
 The decoder hands over what it computed for the new tokens of a layer and gets back what attention made of them and
-of all that was read before. How the past is kept is the cache's affair: engine/cache.py has it in blocks.
+of all that was read before. How the past is kept is the cache's affair: engine/paged_cache.py has it in blocks.
 """
 
 from typing import Protocol

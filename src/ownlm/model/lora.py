@@ -109,7 +109,15 @@ class LoraAdapter(nn.Module):
             pairs = _read_pairs(folder / WEIGHTS, config, decoder)
         except OwnlmError as error:
             raise type(error)(f"{folder}: {error}") from None
-        return cls(config, pairs, model_type=decoder.config.model_type)
+        return cls(config, pairs, model_type=decoder.config.model_type).to(decoder.device)
+
+    def check(self, decoder: Decoder) -> None:
+        """OwnlmError when it is for a model of another shape."""
+        known = _matrices(decoder)
+        for pair in self.each():
+            stored = known.get(pair.module)
+            if stored is None or stored.shapes != pair.stored.shapes:
+                raise OwnlmError(f"the adapter changes {pair.module}, which this model does not have so; take its own")
 
     def save(self, folder: Path) -> list[str]:
         """Write the adapter into `folder`, which exists; returns the files' names."""

@@ -13,7 +13,8 @@ class Answer:
     Logarithms are natural ones. `text_offsets` are the places in `text` at which the tokens begin; what ended the text
     without being part of it begins at its end. `top_logprobs` is filled as `logprobs` asks, `prompt_logprobs` (of all
     but the prompt's first token) as `prompt_logprobs` asks. With `echo` the prompt stands in front of `text`.
-    finish_reason: "stop" or "length". `usage` counts tokens: those of the prompt, how many of them were found computed,
+    finish_reason: "stop" or "length"; `complete` is False where the text was cut, by either, before it was all that its
+    grammar asks for. `usage` counts tokens: those of the prompt, how many of them were found computed,
     those of the answer; with speculation those guessed and those guessed right, of all answers to the prompt together.
     """
 
@@ -25,6 +26,7 @@ class Answer:
     text_offsets: list[int]
     prompt_logprobs: list[PromptToken] | None
     usage: dict[str, int]
+    complete: bool = True
 
 
 def answers_of(ticket: Ticket, prompt: str, *, speculated: bool) -> list[Answer]:
@@ -45,6 +47,7 @@ def answer_of(
         text=front + done.text,
         token_ids=done.token_ids,
         finish_reason=done.finish_reason,
+        complete=done.complete,
         logprobs=done.log_probabilities,
         top_logprobs=done.top,
         text_offsets=[len(front) + offset for offset in done.offsets],

@@ -53,7 +53,8 @@ def make_sampling(settings: Mapping[str, Any]) -> Sampling:
         settings["stop"] = () if stop is None else (stop,)
     if isinstance(bias := settings.get("logit_bias"), Mapping):
         settings["logit_bias"] = {
-            int(id) if isinstance(id, str) and id.isdecimal() else id: value for id, value in bias.items()
+            int(id) if isinstance(id, str) and id.isdecimal() and len(id) < 20 else id: value
+            for id, value in bias.items()
         }
     unknown = settings.keys() - set(Sampling.__dataclass_fields__)
     if unknown:

@@ -65,6 +65,7 @@ def generate_file(
         {
             "input": prompts.sha256,
             "model": model.name,
+            "files": model.files.fingerprint(),
             "adapter": model.adapter and model.adapter.digest(),
             "arithmetic": model.arithmetic,
             "settings": settings,
@@ -116,8 +117,10 @@ def _records(model: Model, lines: Iterable[tuple[int, bytes]], asked: Mapping[st
                 yield waiting.popleft().record or {}
             for ticket in engine.step():
                 if ticket.finished:
-                    line = going.pop(ticket.id)
-                    line.record = line.names | _answered(model, ticket, line.text)
+                    # A ticket may be somebody else's who shares the engine.
+                    answered = going.pop(ticket.id, None)
+                    if answered is not None:
+                        answered.record = answered.names | _answered(model, ticket, answered.text)
     finally:
         for line in going.values():
             assert line.ticket is not None

@@ -3,6 +3,7 @@
 folder or .gguf file ──▶ Checkpoint, Tokenizer, chat template, licence        no tensor is read
 """
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,12 @@ class ModelFiles:
     tokenizer: Tokenizer
     template: Template | None
     suggested_sampling: Suggested = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """A hash of the names, sizes and times of its files: another one after they were written anew."""
+        paths = sorted(self.place.iterdir()) if self.place.is_dir() else [self.place]
+        facts = [(path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in paths if path.is_file()]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     @property
     def kind(self) -> str:

@@ -180,7 +180,7 @@ class Model:
 
     def _fitting_prompt(self, messages: list[Message], max_tokens: int) -> tuple[list[int], int]:
         """The prompt without the oldest messages that leave no room for an answer, and how many those are."""
-        room = self.decoder.config.max_position_embeddings
+        room = self.engine.context
         reserve = min(max_tokens, room // 4)
         dropped = 0
         while len(prompt := self.chat_prompt(messages)) + reserve > room and len(messages) > 1:

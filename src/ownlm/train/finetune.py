@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ownlm.artefact import Watch, folder_lock, verify_artefact
-from ownlm.engine import Engine, Request, Sampling, complete
+from ownlm.engine import Request, Sampling, complete_at_once
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, evaluating, initialise
@@ -117,5 +117,5 @@ def answer_questions(model: Decoder, *, template: ChatTemplate, recipe: Finetune
     sampling = Sampling(max_tokens=recipe.answer_tokens, temperature=0)
     requests = [Request(prompt=template.question(question), sampling=sampling) for question in recipe.ask]
     with evaluating(model):
-        answers = complete(Engine(model, template.tokenizer, template.stop_ids), requests)
+        answers = complete_at_once(model, template.tokenizer, template.stop_ids, requests)
     return [(question, answer.text) for question, answer in zip(recipe.ask, answers, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ownlm.artefact import Watch, folder_lock
 from ownlm.corpus.shards import TokenSet
-from ownlm.engine import Engine, Request, Sampling, complete
+from ownlm.engine import Request, Sampling, complete_at_once
 from ownlm.engine.perplexity import TextLoss, text_loss
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
@@ -126,5 +126,5 @@ def continue_prompts(model: Decoder, *, tokenizer: Tokenizer, recipe: PretrainRe
     room = recipe.train.context - 1
     requests = [Request(prompt=tokenizer.encode(text)[-room:], sampling=sampling) for text in recipe.watch]
     with evaluating(model):
-        answers = complete(Engine(model, tokenizer, [tokenizer.end_of_text_id]), requests)
+        answers = complete_at_once(model, tokenizer, [tokenizer.end_of_text_id], requests)
     return [(text, answer.text) for text, answer in zip(recipe.watch, answers, strict=True)]
