@@ -115,3 +115,19 @@ def test_a_prompt_of_ids_that_only_pad_the_vocabulary_is_refused() -> None:
     assert engine.runner.width < 448
     with pytest.raises(OwnlmError, match=f"0 to {engine.runner.width - 1}"):
         engine.add(Request(prompt=[engine.runner.width], sampling=Sampling(prompt_logprobs=True)))
+
+
+@pytest.mark.parametrize("ids", [[1.5], [True], ["a"], [None]])
+def test_what_is_no_id_is_refused_before_it_ends_a_step(ids: list[int]) -> None:
+    engine = Engine(random_decoder(), tiny_tokenizer(), [])
+    with pytest.raises(OwnlmError, match="no token's"):
+        engine.add(Request(prompt=ids))
+    assert engine.idle
+
+
+@pytest.mark.parametrize(
+    "settings", [{"cache_tokens": "x"}, {"max_sequences": 1.5}, {"step_tokens": None}, {"cache_dtype": []}]
+)
+def test_a_configuration_of_other_types_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(OwnlmError, match="must be"):
+        EngineConfig(**settings)  # type: ignore[arg-type]

@@ -170,3 +170,12 @@ def test_a_chat_that_guesses_says_the_same_also_with_another_model(
     assert run(["chat", str(workshop / "chat"), "--speculate", "lookup", "--temperature", "0", "--min-p", "0"]) == 0
     assert capsys.readouterr().out.startswith("A small model.\n")
     assert [by for _, by in guessing] == ["lookup"] * 2 and guessing[0][0] is not guessing[1][0]
+
+
+def test_ctrl_c_says_what_becomes_of_the_work(ask, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ownlm.cli.generate.open_model", stopped)
+    status, _, err = ask()
+    assert status == 130 and "the same command goes on" in err

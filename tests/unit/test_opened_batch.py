@@ -84,7 +84,8 @@ BAD = [
     ({"messages": [{"role": "user"}]}, ""),
     ({"messages": []}, ""),
     ({"prompt": "a", "temperature": -1}, "temperature must be"),
-    ('{"prompt": "a", "temperature": NaN}', "temperature must be"),
+    ('{"prompt": "a", "temperature": NaN}', "NaN is no finite number"),
+    ('{"prompt": "a", "id": 1e400}', "1e400 is no finite number"),
     ({"prompt": "a", "tempreature": 1}, "unknown sampling setting 'tempreature'"),
     ({"prompt": "a", "seed": "x"}, "seed must be"),
     ({"prompt": "a", "regex": "("}, "regular expression"),
@@ -221,3 +222,27 @@ def test_killed_in_the_middle_it_goes_on_as_if_it_had_not_been(workshop: Path, t
     for path in (out, whole):
         assert start(path).wait() == 0
     assert out.read_bytes() == whole.read_bytes() and len(read(out)) == 120
+
+
+def test_a_file_of_another_encoding_is_refused(model: Model, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"prompt": "a"}\n{"prompt": "b"}\n', encoding="utf-16")
+    with pytest.raises(OwnlmError, match="holds no lines such as"):
+        generate_file(model, source, tmp_path / "out.jsonl", asked=ASKED)
+
+
+def test_an_output_that_is_no_plain_file_is_refused(model: Model, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", {"prompt": "a"})
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out in (tmp_path / "link", Path("/dev/null")):
+        with pytest.raises(OwnlmError, match="is a link or a device"):
+            generate_file(model, source, out, asked=ASKED, force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "link"]
+
+
+def test_a_state_that_is_no_text_is_anothers(model: Model, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", {"prompt": "a"})
+    (tmp_path / "out.jsonl").touch()
+    (tmp_path / "out.jsonl.state.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(OwnlmError, match="begun with another version"):
+        generate_file(model, source, tmp_path / "out.jsonl", asked=ASKED)

@@ -85,6 +85,7 @@ def _app(name: str, purpose: str, commands: Mapping[str, Command]) -> "App":
 
     options = Parameter(negative_iterable="")  # no --empty-watch
     app = App(name=name, help=purpose, version=__version__, help_format="plaintext", default_parameter=options)
+    app.suppress_keyboard_interrupt = False  # run() says what becomes of the work
     for name, command in commands.items():
         if command.function:
             app.command(command.function, name=name)  # its docstring is its help

@@ -56,6 +56,12 @@ class EngineConfig:
     share_prefixes: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("max_sequences", "step_tokens", "cache_tokens"):
+            value = getattr(self, name)
+            if type(value) is not int and not (name == "cache_tokens" and value is None):
+                raise OwnlmError(f"{name} must be a whole number, got {value!r}")
+        if not isinstance(self.share_prefixes, bool):
+            raise OwnlmError(f"share_prefixes must be true or false, got {self.share_prefixes!r}")
         if self.max_sequences < 1:
             raise OwnlmError(f"max_sequences must be at least 1, got {self.max_sequences}")
         if self.step_tokens < self.max_sequences:
@@ -65,7 +71,7 @@ class EngineConfig:
             )
         if self.cache_tokens is not None and self.cache_tokens < BLOCK:
             raise OwnlmError(f"cache_tokens must be at least {BLOCK}, got {self.cache_tokens}")
-        if self.cache_dtype not in CACHE_DTYPES:
+        if not isinstance(self.cache_dtype, str) or self.cache_dtype not in CACHE_DTYPES:
             raise OwnlmError(f"cache_dtype must be one of {', '.join(CACHE_DTYPES)}, got {self.cache_dtype!r}")
 
 
@@ -109,7 +115,8 @@ class Engine:
         prompt = request.prompt
         if not prompt:
             raise OwnlmError("the prompt is empty; give at least one token to go on from")
-        if not all(0 <= id < self.runner.width for id in prompt):
+        # True and 1.5 would pass for numbers here, and end the step for everybody.
+        if not all(type(id) is int and 0 <= id < self.runner.width for id in prompt):
             raise OwnlmError(f"the prompt holds an id that is no token's; ids are 0 to {self.runner.width - 1}")
         if len(prompt) >= self.context:
             whole = self.context == self.model.config.max_position_embeddings

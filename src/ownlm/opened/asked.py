@@ -3,6 +3,7 @@
 generate(prompt, temperature=0, stop="\\n", choices=["yes", "no"])   ─▶   Request(prompt, Sampling, Grammar)
 """
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,5 +60,5 @@ def make_sampling(settings: Mapping[str, Any]) -> Sampling:
     unknown = settings.keys() - set(Sampling.__dataclass_fields__)
     if unknown:
         known = ", ".join((*Sampling.__dataclass_fields__, *GRAMMARS))
-        raise OwnlmError(f"unknown sampling setting {sorted(unknown)[0]!r}; there are {known}")
+        raise OwnlmError(f"unknown sampling setting {reprlib.repr(sorted(unknown)[0])}; there are {known}")
     return Sampling(**settings)

@@ -7,12 +7,13 @@ answers.jsonl.state.json               there until the last answer: what the ans
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NoReturn
 
 from ownlm.artefact.folder import move_aside
 from ownlm.artefact.lock import try_lock
@@ -59,9 +60,12 @@ def open_prompts(path: Path) -> Prompts:
 def check_places(source: Path, out: Path) -> None:
     """OwnlmError where `source` cannot be read or `out` not be written, whatever they hold."""
     if not source.is_file():
-        raise OwnlmError(f"no such file: {source}; --input takes a file of JSON lines")
+        what = f"{source} is no plain file" if source.exists() else f"no such file: {source}"
+        raise OwnlmError(f"{what}; --input takes a file of JSON lines")
     if out.is_dir() or not out.parent.is_dir():
         raise OwnlmError(f"{out} is a folder or lies in none that exists; --output takes a file's name")
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        raise OwnlmError(f"{out} is a link or a device; --output takes a file's name")
     if out.exists() and out.samefile(source):
         raise OwnlmError(f"{out} is the input itself; name another --output")
 
@@ -97,7 +101,7 @@ class Answers:
         if not self.out.exists():
             return None
         file = _locked(self.out, "r+b")
-        begun = self.state.read_text(encoding="utf-8") if self.state.is_file() else ""
+        begun = self.state.read_text(encoding="utf-8", errors="replace") if self.state.is_file() else ""
         if begun == content:
             return file, _cut_torn_line(file)
         file.close()
@@ -112,8 +116,10 @@ class Answers:
         return None
 
     def _begin(self, content: str) -> tuple[BinaryIO, int]:
+        # Who comes second finds the file and stops: only the first says what it is made from.
+        file = _locked(self.out, "xb")
         write_atomically(self.state, content)
-        return _locked(self.out, "xb"), 0
+        return file, 0
 
 
 def read_object(line: bytes) -> dict[str, Any]:
@@ -123,12 +129,22 @@ def read_object(line: bytes) -> dict[str, Any]:
     if not line.strip():
         raise OwnlmError("is empty")
     try:
-        read = json.loads(line)
+        # Of bytes json would guess the encoding, and NaN is no JSON.
+        read = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise OwnlmError(f"is no JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(read, dict):
         raise OwnlmError(f"is no JSON object but a {type(read).__name__}")
     return read
+
+
+def _refuse(written: str) -> NoReturn:
+    raise ValueError(f"{written[:40]} is no finite number")
+
+
+def _finite(written: str) -> float:
+    value = float(written)
+    return value if math.isfinite(value) else _refuse(written)
 
 
 def _fault(line: bytes) -> str | None:
