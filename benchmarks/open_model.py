@@ -22,7 +22,7 @@ PROMPT = "The capital of France is"
 OURS = """
 import torch, ownlm
 torch.set_num_threads(threads)
-model = ownlm.load(file, device="cpu")
+model = ownlm.load(file, device="cpu", dtype="float32")
 model.generate(prompt, max_tokens=1, temperature=0, ignore_eos=True)
 """
 WEIGHTS = """

@@ -1,13 +1,15 @@
 """Ways to attention over the paged cache: the card's call, held to the processor's."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 
 from ownlm.engine import attend_varlen
-from ownlm.engine.attend import Span, StepAttention
-from ownlm.engine.attend_varlen import VarlenAttention, attention_of
+from ownlm.engine.attend import Span, StepAttention, attention_of
+from ownlm.engine.attend_varlen import VarlenAttention
 from ownlm.engine.blocks import BLOCK
 from ownlm.engine.paged_cache import CACHE_DTYPES, PagedCache
 from ownlm.model.mask import within
@@ -78,3 +80,9 @@ def test_an_int8_cache_keeps_a_token_to_a_part_in_two_hundred() -> None:
     read_k, read_v = cache.read(0, slice(0, 2), torch.float32)
     assert (read_k[:20] - k).abs().max() <= k.abs().max() / 250
     assert torch.equal(read_v[:20], v)
+
+
+def test_what_only_a_card_needs_is_not_imported() -> None:
+    """torch's varlen_attn brings its compiler with it, which takes longer than to open a model."""
+    code = "import sys, ownlm.opened; assert 'torch.nn.attention.varlen' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ownlm.engine.blocks import BLOCK
 from ownlm.engine.paged_cache import PagedCache
+from ownlm.model import AttentionCache
 from ownlm.model.attention import capped_attention
 from ownlm.model.mask import within
 
@@ -31,6 +32,16 @@ class Span:
     count: int
     length: int
     blocks: Sequence[int]
+
+
+def attention_of(cache: PagedCache, spans: Sequence[Span], dtype: torch.dtype, cap: float | None) -> AttentionCache:
+    """The way that is right for the device, the queries' dtype and the model."""
+    if cache.keys.device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and cap is None:
+        # Not before it is needed: torch's part of it takes seconds to import.
+        from ownlm.engine.attend_varlen import VarlenAttention
+
+        return VarlenAttention(cache, spans)
+    return StepAttention(cache, spans)
 
 
 def slots_of(span: Span, count: int) -> list[int]:

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
-from ownlm.engine.attend import Span, StepAttention, slots_of
+from ownlm.engine.attend import Span, slots_of
 from ownlm.engine.paged_cache import PagedCache
-from ownlm.model import AttentionCache
 
 
 class VarlenAttention:
@@ -58,13 +57,6 @@ class VarlenAttention:
         )
         assert isinstance(mixed_NHD, Tensor)
         return mixed_NHD.transpose(0, 1)
-
-
-def attention_of(cache: PagedCache, spans: Sequence[Span], dtype: torch.dtype, cap: float | None) -> AttentionCache:
-    """The way that is right for the device, the queries' dtype and the model."""
-    if cache.keys.device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and cap is None:
-        return VarlenAttention(cache, spans)
-    return StepAttention(cache, spans)
 
 
 def _ends(counts: Sequence[int], device: torch.device) -> tuple[Tensor, int]:

@@ -26,12 +26,12 @@ class PagedCache:
     def __init__(self, config: DecoderConfig, *, blocks: int, device: torch.device, dtype: torch.dtype) -> None:
         shape = (config.num_hidden_layers, blocks, BLOCK, config.num_key_value_heads, config.head_dim)
         try:
-            # Zeros, not whatever was there: a masked key's weight is 0, and 0 times a stray NaN is NaN.
-            self.keys = torch.zeros(shape, device=device, dtype=dtype)
-            self.values = torch.zeros(shape, device=device, dtype=dtype)
+            # Not filled: only what comes into use takes memory. See `clear`.
+            self.keys = torch.empty(shape, device=device, dtype=dtype)
+            self.values = torch.empty(shape, device=device, dtype=dtype)
             scales = shape[:-1] if dtype == torch.int8 else (shape[0], 0, *shape[2:-1])
-            self.key_scales = torch.zeros(scales, device=device)
-            self.value_scales = torch.zeros(scales, device=device)
+            self.key_scales = torch.empty(scales, device=device)
+            self.value_scales = torch.empty(scales, device=device)
         except RuntimeError as error:
             tokens = blocks * BLOCK
             raise OwnlmError(f"no memory for a cache of {tokens:,} tokens; give fewer with cache_tokens") from error
@@ -71,7 +71,10 @@ class PagedCache:
         return self._stored(layer, lambda pool: pool.flatten(0, 1).index_select(0, slots_S), dtype)
 
     def clear(self, blocks: Sequence[int]) -> None:
-        """Put zeros where another text may have left what is no finite number; see __init__."""
+        """Put zeros where nothing was written, or another text's numbers are left, before it is read to a block's end.
+
+        A masked key's weight is 0, and 0 times a stray NaN is NaN.
+        """
         if blocks:
             numbers = torch.tensor(blocks, device=self.keys.device)
             scales = (self.key_scales, self.value_scales) if self.quantised else ()

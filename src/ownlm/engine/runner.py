@@ -10,8 +10,7 @@ from collections.abc import Sequence as Items
 import torch
 from torch import Tensor
 
-from ownlm.engine.attend import Span
-from ownlm.engine.attend_varlen import attention_of
+from ownlm.engine.attend import Span, attention_of
 from ownlm.engine.blocks import BLOCK
 from ownlm.engine.paged_cache import PagedCache
 from ownlm.engine.scheduler import Turn

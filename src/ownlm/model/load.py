@@ -5,7 +5,6 @@ files ◀──formats/── Checkpoint ◀── Decoder            to_checkpo
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,6 @@ from ownlm.model.quantized import dense_type, int4_kernel, int8_head, kept_in_bl
 
 # Parameters lie in memory of their own: a file's mapping ends, and parts of a fused tensor would share one.
 _OWN = torch.contiguous_format
-# Decoding waits for the memory: more threads gain little, and each holds a tensor more.
-_MOST_READERS = 4
 
 
 def read_decoder(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
@@ -66,8 +63,8 @@ def build_decoder(
     `dtype` is the matrices'; norms and routers are never below float32. With `keep_blocks` layers that a file stores in
     4 bits compute on these and have no parameters: such a decoder, always on the processor, can only be asked.
 
-    Nothing is allocated before names and shapes are known to fit; then a few tensors are read at a time, so the peak of
-    memory is the model and its largest ones.
+    Nothing is allocated before names and shapes are known to fit; then tensors are read one by one, so the peak of
+    memory is the model and its largest tensor.
     """
     family, config = family_of(checkpoint.fields), read_config(checkpoint.fields)
     found = family.TENSORS.found(checkpoint.tensors)
@@ -89,9 +86,9 @@ def build_decoder(
             kind = wide if parameter in precise else dtype
             _set(decoder, parameter, torch.empty_like(part, device=device, dtype=kind, memory_format=_OWN).copy_(part))
 
-    with ThreadPoolExecutor(min(torch.get_num_threads(), _MOST_READERS)) as pool:
-        # To list them raises what one of them raised, and leaves the rest.
-        list(pool.map(read, (stored for stored in layout.values() if not in_blocks.issuperset(stored.parameters))))
+    for stored in layout.values():
+        if not in_blocks.issuperset(stored.parameters):
+            read(stored)
     decoder.tie()
     if keep_blocks:
         _set_kernels(decoder, kept, layout, found)
