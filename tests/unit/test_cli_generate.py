@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("good", "no/out", "lies in none that exists"),
         ("good", ".", "is a folder"),
         ("good", "good", "the input itself"),
-        (".", "out", "no such file"),
+        (".", "out", "is no plain file"),
         ("good", None, "go together"),
     ],
 )
