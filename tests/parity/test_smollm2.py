@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from ownlm.errors import OwnlmError
 from ownlm.model import quantized
-from ownlm.model.starters import STARTERS, find_starter
 from ownlm.opened import Model, convert, load
 from ownlm.opened.convert import SAMPLE
+from starter_model import fetched_smollm2
 
 REFERENCE = json.loads((Path(__file__).parent / "references" / "smollm2.json").read_text(encoding="utf-8"))
 # Two tokens whose scores differ by less are as good as equal: which comes first is rounding's choice.
@@ -26,13 +25,7 @@ pytestmark = pytest.mark.peers
 
 @pytest.fixture(scope="module")
 def smollm2() -> Model:
-    try:
-        here = find_starter(STARTERS["smollm2"])
-    except OwnlmError:
-        here = None
-    if here is None:
-        pytest.skip("announced: the starter smollm2 was not fetched; ownlm starter get smollm2 --yes")
-    return load("smollm2", dtype="float32")
+    return fetched_smollm2()
 
 
 def test_prompts_are_the_same_ids(smollm2: Model) -> None:

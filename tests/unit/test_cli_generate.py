@@ -176,6 +176,6 @@ def test_ctrl_c_says_what_becomes_of_the_work(ask, monkeypatch: pytest.MonkeyPat
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ownlm.cli.generate.open_model", stopped)
+    monkeypatch.setattr("ownlm.cli.open_model.open_model", stopped)
     status, _, err = ask()
     assert status == 130 and "the same command goes on" in err

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 import foreign_tokenizers
 from ownlm.engine.grammar import MOST_BYTES, MOST_CHOICES, Grammar, GrammarCompiler, Matcher
 from ownlm.errors import OwnlmError
-from ownlm.model.starters import STARTERS, find_starter
-from ownlm.opened import load
 from ownlm.tokenizer import Tokenizer, train_tokenizer
 from ownlm.tokenizer.compression import SAMPLES
+from starter_model import fetched_smollm2
 from tiny_models import tiny_tokenizer
 
 NODE = {
@@ -295,13 +294,7 @@ def test_a_schema_that_is_no_json() -> None:
 
 @pytest.fixture(scope="module")
 def smollm2() -> Tokenizer:
-    try:
-        here = find_starter(STARTERS["smollm2"])
-    except OwnlmError:
-        here = None
-    if here is None:
-        pytest.skip("announced: the starter smollm2 was not fetched; ownlm starter get smollm2 --yes")
-    return load("smollm2").tokenizer
+    return fetched_smollm2().tokenizer
 
 
 @pytest.mark.peers

@@ -45,7 +45,7 @@ def read_json(path: Path, *, fix: str, most: int = MOST_BYTES) -> dict[str, Any]
     """The object in a JSON file. NaN and Infinity, which Python's reader lets pass, are no JSON."""
     text = read_text(path, fix=fix, most=most)
     try:
-        content = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        content = strict_json(text)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is not JSON ({error}); {fix}") from None
     if not isinstance(content, dict):
@@ -53,10 +53,14 @@ def read_json(path: Path, *, fix: str, most: int = MOST_BYTES) -> dict[str, Any]
     return content
 
 
-def _finite(written: str) -> float:
-    value = float(written)
-    return value if math.isfinite(value) else _refuse(written)
+def strict_json(text: str, *, refusal: str = "it holds {}, which is no finite number") -> Any:
+    """What the text says; ValueError, with `refusal`, where it holds NaN, Infinity or a number beyond all floats."""
 
+    def refuse(written: str) -> NoReturn:
+        raise ValueError(refusal.format(written[:40]))
 
-def _refuse(written: str) -> NoReturn:
-    raise ValueError(f"it holds {written[:40]}, which is no finite number")
+    def finite(written: str) -> float:
+        value = float(written)
+        return value if math.isfinite(value) else refuse(written)
+
+    return json.loads(text, parse_constant=refuse, parse_float=finite)

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ownlm.corpus import Match, TrainingText
-    from ownlm.opened import Model
 
 
 def chat(
@@ -108,18 +107,12 @@ def open_chat(
     """
     from ownlm.artefact.card import CARD_NAME
     from ownlm.cli.chat_loop import run_chat
-    from ownlm.cli.open_model import open_model, set_speculation
+    from ownlm.cli.open_model import model_to_ask
     from ownlm.evaluation import check_answer
     from ownlm.model.locate import is_path
     from ownlm.model.starters import STARTERS
 
-    def opened(name: str | Path) -> "Model":
-        model = open_model(name)
-        set_speculation(model, speculate)
-        return model
-
-    model = opened(model_name)
-    model.use_adapter(adapter)
+    model = model_to_ask(model_name, adapter=adapter, speculate=speculate)
     path, local = Path(model_name), is_path(str(model_name))
     tries = () if local or str(model_name) not in STARTERS else STARTERS[str(model_name)].tries
     # A folder that only has the name is the user's own texts.
@@ -132,7 +125,7 @@ def open_chat(
         arithmetic=model.arithmetic,
         check_answer=check_answer,
         where=_finder(material) if material else None,
-        load_model=opened,
+        load_model=partial(model_to_ask, speculate=speculate),
         suggestions=passed or tries,
         suggestions_are="It got these right in its exam:" if passed else ChatOptions.suggestions_are,
     )

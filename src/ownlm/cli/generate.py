@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from ownlm.cli.generate_flags import DrawingFlags, EndingFlags, FormFlags, RareFlags, biases
-from ownlm.cli.open_model import open_model, set_speculation
+from ownlm.cli.open_model import model_to_ask
 from ownlm.errors import OwnlmError
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ def generate(
     asked["echo"] = not (json or form.given) if echo is None else echo
     _check(asked)
     text = sys.stdin.read() if prompt == "-" else prompt
-    opened = open_model(model)
-    opened.use_adapter(adapter)
-    set_speculation(opened, speculate)
+    opened = model_to_ask(model, adapter=adapter, speculate=speculate)
     if json:
         return _as_json(opened, text, asked)
     return _as_text(opened, text, asked)
@@ -161,9 +159,7 @@ def _batch(
     # What is wrong is told before the model is opened.
     check_places(source, out)
     _check(asked)
-    model = open_model(model_name)
-    model.use_adapter(adapter)
-    set_speculation(model, speculate)
+    model = model_to_ask(model_name, adapter=adapter, speculate=speculate)
     with BatchLine() as line:
         done = generate_file(model, source, out, asked=asked, force=force, progress=line)
     note = f", {done.errors} of them could not be answered and say why" if done.errors else ""

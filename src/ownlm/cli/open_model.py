@@ -25,10 +25,13 @@ def open_model(model: str | Path) -> "Model":
         return load(model, dtype="auto", ask=asker(), progress=progress)
 
 
-def set_speculation(model: "Model", by: str | None) -> None:
-    """As --speculate says: "lookup", or a MODEL that guesses."""
-    if by is not None:
-        model.speculate("lookup" if by == "lookup" else open_model(by))
+def model_to_ask(name: str | Path, *, adapter: Path | None = None, speculate: str | None = None) -> "Model":
+    """Opened, with the adapter that --adapter names, and guessing as --speculate says: "lookup", or a MODEL."""
+    model = open_model(name)
+    model.use_adapter(adapter)
+    if speculate is not None:
+        model.speculate("lookup" if speculate == "lookup" else open_model(speculate))
+    return model
 
 
 def locate_model(model: str | Path) -> Path:

@@ -252,7 +252,7 @@ class Engine:
     def _salt(self, request: Request) -> bytes:
         """What besides its tokens decides what is computed for a text."""
         config, length = self.model.config, 0
-        if config.rope_scaling is not None and config.rope_scaling.rope_type in ("dynamic", "longrope"):
+        if config.rope_scaling is not None and config.rope_scaling.by_length:
             trained = config.rope_scaling.original_max_position_embeddings or config.max_position_embeddings
             # Angles depend on how long the prompt is, once it is longer than what the model was trained on.
             length = len(request.prompt) if len(request.prompt) > trained else 0

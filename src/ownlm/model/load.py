@@ -77,18 +77,15 @@ def build_decoder(
     kept = kept_in_blocks(decoder.places, layout, found) if keep_blocks else {}
     in_blocks = {weight for weights in kept.values() for weight in weights}
     precise, wide = _precise(decoder), torch.promote_types(dtype, torch.float32)
-
-    def read(stored: Stored) -> None:
+    for stored in layout.values():
+        if in_blocks.issuperset(stored.parameters):
+            continue
         tensor = found[stored.name].read()
         if not _is_finite(tensor):
             raise DamagedError(f"{stored.name} holds numbers that are not finite; restore the model's files")
         for parameter, part in zip(stored.parameters, stored.split(tensor), strict=True):
             kind = wide if parameter in precise else dtype
             _set(decoder, parameter, torch.empty_like(part, device=device, dtype=kind, memory_format=_OWN).copy_(part))
-
-    for stored in layout.values():
-        if not in_blocks.issuperset(stored.parameters):
-            read(stored)
     decoder.tie()
     if keep_blocks:
         _set_kernels(decoder, kept, layout, found)

@@ -125,7 +125,7 @@ class Rope(nn.Module):
         Angles are taken in float32 whatever the model computes in: bfloat16 cannot tell 256 from 257.
         """
         frequencies = self.frequencies
-        if self.scaling is not None and self.scaling.rope_type in ("dynamic", "longrope"):
+        if self.scaling is not None and self.scaling.by_length:
             lengths = _lengths(positions_BT, documents_BT) if lengths_BT is None else lengths_BT
             frequencies = self._by_length(lengths.unsqueeze(-1))
         half_BTd = positions_BT.unsqueeze(-1).to(frequencies.dtype) * frequencies

@@ -38,6 +38,11 @@ class RopeScaling:
     short_factor: tuple[float, ...] | None = None
     long_factor: tuple[float, ...] | None = None
 
+    @property
+    def by_length(self) -> bool:
+        """Do a token's angles depend on how long its text is?"""
+        return self.rope_type in ("dynamic", "longrope")
+
     def __post_init__(self) -> None:
         choice("rope_scaling's type", self.rope_type, SCALINGS)
         lacking = [name for name in _NEEDS[self.rope_type] if getattr(self, name) is None]

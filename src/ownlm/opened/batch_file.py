@@ -7,16 +7,16 @@ answers.jsonl.state.json               there until the last answer: what the ans
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Any, BinaryIO, Literal
 
 from ownlm.artefact.folder import move_aside
 from ownlm.artefact.lock import try_lock
+from ownlm.artefact.read import strict_json
 from ownlm.artefact.write import disk_errors, fsync_folder, write_atomically
 from ownlm.errors import OwnlmError
 
@@ -129,22 +129,13 @@ def read_object(line: bytes) -> dict[str, Any]:
     if not line.strip():
         raise OwnlmError("is empty")
     try:
-        # Of bytes json would guess the encoding, and NaN is no JSON.
-        read = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
+        # Of bytes json would guess the encoding.
+        read = strict_json(line.decode("utf-8-sig"), refusal="{} is no finite number")
     except (ValueError, RecursionError) as error:
         raise OwnlmError(f"is no JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(read, dict):
         raise OwnlmError(f"is no JSON object but a {type(read).__name__}")
     return read
-
-
-def _refuse(written: str) -> NoReturn:
-    raise ValueError(f"{written[:40]} is no finite number")
-
-
-def _finite(written: str) -> float:
-    value = float(written)
-    return value if math.isfinite(value) else _refuse(written)
 
 
 def _fault(line: bytes) -> str | None:

@@ -118,7 +118,9 @@ class Model:
     def complete(self, prompts: Sequence[list[int]], **asked: Any) -> list[Answer]:
         """Answers to many prompts of ids, side by side."""
         requests = [self._request(prompt, _one(asked)) for prompt in prompts]
-        return self._answers([self.tokenizer.decode(prompt) for prompt in prompts], requests)
+        # Only an answer with its prompt in front needs that as text.
+        texts = [self.tokenizer.decode(request.prompt) if request.sampling.echo else "" for request in requests]
+        return self._answers(texts, requests)
 
     def request(self, prompt: str, **asked: Any) -> Request:
         """The engine's request for a text to continue."""
