@@ -21,6 +21,8 @@ class CachedTexts:
         self.model, self.lengths = model, [0] * texts
         each = -(-most // BLOCK)
         self.cache = PagedCache(model.config, blocks=texts * each, device=model.device, dtype=torch.float32)
+        for pool in (self.cache.keys, self.cache.values):
+            pool.fill_(torch.nan)  # memory as it may come
         numbers = list(range(texts * each))
         self.blocks = [
             numbers[text::texts] if scattered else numbers[text * each : (text + 1) * each] for text in range(texts)

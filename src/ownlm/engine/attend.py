@@ -58,10 +58,13 @@ class StepAttention:
         slots: list[int] = []
         alone: list[_Alone] = []
         short: list[tuple[int, Span]] = []
+        begun: list[int] = []
         heads, dim = cache.keys.shape[-2:]
         for span in spans:
             start = len(slots)
             slots += slots_of(span, span.count)
+            if span.length % BLOCK and span.length // BLOCK * BLOCK >= span.length - span.count:
+                begun.append(span.blocks[span.length // BLOCK])
             blocks = span.blocks[: -(-span.length // BLOCK)]
             span = Span(count=span.count, length=span.length, blocks=blocks)
             if span.count == 1 and 2 * span.length * heads * dim * cache.keys.itemsize <= SHORT:
@@ -71,6 +74,8 @@ class StepAttention:
         if len(short) == 1:
             start, span = short.pop()
             alone.append(_Alone(start=start, span=span, where=cache.where(span.blocks)))
+        # A block that is begun and not filled may be read to its end: whatever lay there before must be finite.
+        cache.clear(begun)
         self.slots_N = torch.tensor(slots, device=device)
         self.alone = alone
         self.short = _Short(short, device) if short else None

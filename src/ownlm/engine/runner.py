@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ownlm.engine.attend import Span, attention_of
-from ownlm.engine.blocks import BLOCK
 from ownlm.engine.paged_cache import PagedCache
 from ownlm.engine.scheduler import Turn
 from ownlm.model import Decoder
@@ -38,14 +37,11 @@ class Runner:
         rows: list[int] = []
         spans: list[Span] = []
         adapters: list[tuple[slice, LoraAdapter]] = []
-        unfilled: list[int] = []
         for turn in turns:
             sequence, first = turn.sequence, turn.sequence.computed
             fed = [*sequence.tokens[first : first + turn.count], *turn.drafts]
             end = len(tokens) + len(fed)
             last = first + len(fed)
-            if last % BLOCK and last // BLOCK * BLOCK >= first:
-                unfilled.append(sequence.blocks[last // BLOCK])
             # Of the whole row only what is asked for goes through the head.
             asked = len(fed) if sequence.scores_prompt else 1 + len(turn.drafts) if turn.draws else 0
             wanted += range(end - asked, end)
@@ -57,8 +53,6 @@ class Runner:
             # However the prompt is cut, its angles are those of the whole prompt; what is drawn is as long as it is.
             lengths += [max(sequence.prompt_length, position + 1) for position in range(first, last)]
             spans.append(Span(count=len(fed), length=last, blocks=sequence.blocks))
-        # A block that is begun and not filled is read to its end: whatever its last holder left there must be finite.
-        self.cache.clear(unfilled)
         device, config = self.model.device, self.model.config
         with adapted(self.model, adapters):
             hidden_1NE = self.model.hidden(
