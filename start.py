@@ -44,7 +44,7 @@ LOCKS = {"core": "requirements.lock", "dev": "requirements-dev.lock", "peers": "
 ON_WINDOWS = os.name == "nt"
 
 # Measured with the lock of 0.1.0 on Linux: wheels as fetched, files as unpacked, both rounded up.
-CPU_DOWNLOAD_MB, CPU_DISK_GB = 325, 2.6
+CPU_DOWNLOAD_MB, CPU_DISK_GB = 325, 2.5
 TORCH_DOWNLOAD_MB = 192
 # torch with CUDA and NVIDIA's libraries; not measured here, from the sizes their index states.
 CUDA_DOWNLOAD_MB, CUDA_DISK_GB = 3200, 9.0
