@@ -1,13 +1,14 @@
 """Corpus to chat model in a second or two, by the stages themselves."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ownlm.corpus.make_tokenizer import TokenizerConfig, make_tokenizer
 from ownlm.corpus.shards import write_tokens
 from ownlm.model import ModelShape
-from ownlm.train import FinetuneRecipe, PretrainRecipe, TrainConfig, finetune, pretrain
-from ownlm.train.optim import OptimizerConfig
+from ownlm.train import FinetuneRecipe, LoraTuning, PretrainRecipe, TrainConfig, TuneConfig, finetune, pretrain
+from ownlm.train.config import TuneOptimizerConfig
 from tiny_models import make_conversations, make_corpus
 
 SHAPE = ModelShape(
@@ -34,6 +35,16 @@ def train_config(**changes: Any) -> TrainConfig:
     return TrainConfig(**(fields | changes))
 
 
+def tune_config(**changes: Any) -> TuneConfig:
+    fields: dict[str, Any] = {
+        **vars(train_config()),
+        "optimizer": TuneOptimizerConfig(
+            matrix_optimizer="muon", matrix_learning_rate=0.02, learning_rate=0.01, embedding_learning_rate=0.012
+        ),
+    }
+    return TuneConfig(**(fields | changes))
+
+
 def base_recipe(folder: Path, out: Path, **changes: Any) -> PretrainRecipe:
     fields: dict[str, Any] = {
         "tokens": str(folder / "tokens"),
@@ -53,13 +64,16 @@ def chat_recipe(folder: Path, out: Path, **changes: Any) -> FinetuneRecipe:
         "conversations": str(folder / "conversations"),
         "out": str(out),
         # Enough to know three answers by heart.
-        "train": train_config(
-            steps=60, rows=2, optimizer=OptimizerConfig(matrix_learning_rate=0.02, learning_rate=0.01)
-        ),
+        "train": tune_config(steps=60, rows=2),
         "ask": ("Who are you?",),
         "answer_tokens": 4,
     }
     return FinetuneRecipe(**(fields | changes))
+
+
+def lora_recipe(workshop: Path, out: Path, **changes: Any) -> FinetuneRecipe:
+    train = tune_config(steps=8, rows=2, optimizer=TuneOptimizerConfig(learning_rate=0.01))
+    return replace(chat_recipe(workshop, out), **({"lora": LoraTuning(rank=4, alpha=8.0), "train": train} | changes))
 
 
 def make(folder: Path) -> Path:

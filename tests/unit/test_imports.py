@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "corpus": {"artefact", "tokenizer"},
     "model": {"artefact"},
     "engine": {"artefact", "tokenizer", "model"},
-    "train": {"artefact", "tokenizer", "corpus", "model", "engine"},
+    "train": {"artefact", "tokenizer", "corpus", "model", "engine", "opened"},
     "evaluation": {"engine", "model", "tokenizer", "artefact"},
     "audit": {"evaluation", "corpus", "engine", "model", "tokenizer", "artefact"},
     "report": {"artefact"},

@@ -7,11 +7,11 @@ import pytest
 
 from ownlm.errors import OwnlmError
 from ownlm.train import finetune
-from tiny_journey import chat_recipe, train_config
+from tiny_journey import chat_recipe, tune_config
 
 
 def test_a_question_longer_than_the_context_is_refused_before_the_first_step(workshop: Path, tmp_path: Path) -> None:
-    recipe = chat_recipe(workshop, tmp_path / "chat", train=train_config(steps=1), ask=("Who?", "word " * 80))
+    recipe = chat_recipe(workshop, tmp_path / "chat", train=tune_config(steps=1), ask=("Who?", "word " * 80))
     with pytest.raises(OwnlmError, match=r"^ask: 'word word .*\.\.\.' has \d+ tokens.*context is 64; shorten it$"):
         finetune(recipe)
     assert not (tmp_path / "chat" / "events.jsonl").exists()

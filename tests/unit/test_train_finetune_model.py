@@ -10,15 +10,14 @@ import tiny_starter
 from ownlm.artefact import read_card
 from ownlm.errors import OwnlmError
 from ownlm.model.locate import verified_content
-from ownlm.opened import convert
 from ownlm.train import finetune
-from tiny_journey import chat_recipe, train_config
+from tiny_journey import chat_recipe, tune_config
 
 
 def test_a_folder_without_a_card_is_tuned_and_named_by_its_content(workshop: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     shutil.copytree(workshop / "base", plain, ignore=shutil.ignore_patterns("card.json", "checkpoints", "snapshots"))
-    recipe = replace(chat_recipe(workshop, tmp_path / "tuned", model=str(plain)), train=train_config(steps=2))
+    recipe = replace(chat_recipe(workshop, tmp_path / "tuned", model=str(plain)), train=tune_config(steps=2))
     finetune(recipe)
     assert read_card(tmp_path / "tuned").inputs["base"] == verified_content(plain)
     shutil.rmtree(plain)
@@ -31,12 +30,3 @@ def test_a_starters_name_is_written_as_it_is(workshop: Path, tmp_path: Path, mon
         finetune(chat_recipe(workshop, tmp_path / "tuned", model="tiny"))
     written = (tmp_path / "tuned" / "recipe.yaml").read_text()
     assert "model: tiny\n" in written and "../workshop" in written.replace(workshop.name, "workshop")
-
-
-def test_another_tokenizers_model_is_refused_before_anything_is_trained(workshop: Path, tmp_path: Path) -> None:
-    # A way through GGUF makes the tokenizer another's: same ids, and its template is rendered as it stands.
-    convert(workshop / "chat", tmp_path / "mine.gguf")
-    convert(tmp_path / "mine.gguf", tmp_path / "back")
-    with pytest.raises(OwnlmError, match="cannot be tuned yet"):
-        finetune(chat_recipe(workshop, tmp_path / "tuned", model=str(tmp_path / "back")))
-    assert not (tmp_path / "tuned" / "run.json").exists()

@@ -6,6 +6,7 @@ recipe.yaml + options ──▶ QuickstartRecipe ──probe──▶ JourneyPla
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 from ownlm.artefact.recipe import parse_recipe, read_recipe
 from ownlm.corpus import CorpusConfig
@@ -14,7 +15,7 @@ from ownlm.corpus.make_tokenizer import TokenizerConfig
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, ModelShape, affordable_depth, initialise, training_flops_per_token
-from ownlm.train.config import TrainConfig, check_seed, check_watch
+from ownlm.train.config import TrainConfig, TuneConfig, check_seed, check_watch
 from ownlm.train.probe_speed import training_flops_per_second
 
 # Minutes that gathering, tokenizing, exams and the report take, and the share of a short journey they may take at most.
@@ -29,6 +30,9 @@ BYTES_PER_TOKEN = 3.2
 LEAST_MEGABYTES, MOST_MEGABYTES = 2.0, 16.0
 # What a model of the user's own text continues, unless told.
 PROSE_WATCH = ("The", "She said")
+
+
+Stage = TypeVar("Stage", bound=TrainConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,7 @@ class QuickstartRecipe:
     conversations: int = ConversationsConfig.conversations
     depth: int | None = None
     pretrain: TrainConfig = field(default_factory=TrainConfig)
-    finetune: TrainConfig = field(default_factory=TrainConfig)
+    finetune: TuneConfig = field(default_factory=TuneConfig)
     shares: Shares = field(default_factory=Shares)
     watch: tuple[str, ...] = ("Return the", "def")
     ask: tuple[str, ...] = ()
@@ -122,7 +126,7 @@ def default_recipe() -> str:
     return files("ownlm.recipes").joinpath("quickstart.yaml").read_text(encoding="utf-8")
 
 
-def _repeatable(stage: TrainConfig) -> TrainConfig:
+def _repeatable(stage: Stage) -> Stage:
     """With a fixed number of steps no measurement may decide anything: not the precision either."""
     return replace(stage, precision="float32") if stage.precision == "auto" else stage
 

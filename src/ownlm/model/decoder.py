@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ownlm.errors import OwnlmError
 from ownlm.model.attention import Attention
@@ -97,6 +98,8 @@ class Decoder(nn.Module):
         self.windows = [config.window(layer) for layer in layers]
         self.turns_locally = [self.local_rope is not None and config.slides(layer) for layer in layers]
         self.places = _places(self)
+        # While training: keep only what enters each layer, and compute the rest again for the gradient.
+        self.recompute = False
 
     def tie(self) -> None:
         """Make the head the embedding's own parameter, if the config has it so."""
@@ -175,7 +178,12 @@ class Decoder(nn.Module):
         if self.config.embedding_multiplier != 1:
             x_BTE = x_BTE * self.config.embedding_multiplier
         for block, window, locally in zip(self.model.layers, self.windows, self.turns_locally, strict=True):
-            x_BTE = block(x_BTE, local_rope if locally else rope, masks.get(window), cache)
+            given = (x_BTE, local_rope if locally else rope, masks.get(window), cache)
+            if self.recompute and torch.is_grad_enabled():
+                # Not the reentrant kind, which gives an adapter no gradient where its input needs none.
+                x_BTE = checkpoint(block, *given, use_reentrant=False)
+            else:
+                x_BTE = block(*given)
         return cast(Tensor, self.model.norm(x_BTE))
 
     def _check_positions(self, positions_BT: Tensor) -> None:

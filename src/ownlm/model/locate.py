@@ -1,6 +1,7 @@
 """What a user may write as MODEL, and the folder or .gguf file that it stands for.
 
     runs/quickstart, a model folder, a .gguf file ──▶ itself, or the model in it     (looked at first)
+    a folder with a LoRA adapter                  ──▶ itself; its config names the model that it is for
     smollm2                                       ──▶ the starter in the cache, fetched if the user says so
     hub:ORG/NAME                                  ──▶ the hub's snapshot on this machine
 
@@ -24,6 +25,7 @@ Ask = Callable[[str], bool]
 GGUF_SUFFIX = ".gguf"
 _GGUF_MAGIC = b"GGUF"
 _CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 # Where in a quickstart's folder a model lies: the one to talk to first.
 _WITHIN = ("chat", "base")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -85,6 +87,8 @@ def _in_folder(path: Path) -> Path:
     for folder in (path, *(path / name for name in _WITHIN)):
         if (folder / _CONFIG).exists():
             _refuse_only_pickles(folder)
+            return folder
+        if (folder / ADAPTER_CONFIG).exists():
             return folder
     if (path / "run.json").is_file():
         raise OwnlmError(f"the run in {path} has not ended, so it holds no model yet; go on with it first")

@@ -30,9 +30,10 @@ from ownlm.model.decoder import Decoder
 from ownlm.model.families import family_of
 from ownlm.model.families.tensor_map import Stored
 from ownlm.model.formats.safetensors_file import open_tensors, save_tensors
-from ownlm.model.projection import Adapted, Rows
+from ownlm.model.locate import ADAPTER_CONFIG
+from ownlm.model.projection import Adapted, Projection, Rows
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _READ = {"peft_type", "r", "lora_alpha", "use_rslora", "bias", "init_lora_weights"}
 # They tell where an adapter comes from or how it was trained, or what the tensors' names and shapes tell too.
@@ -81,21 +82,21 @@ class LoraAdapter(nn.Module):
         self.pairs = nn.ModuleList(pairs)
 
     @classmethod
-    def new(cls, decoder: Decoder, config: LoraConfig, *, modules: Sequence[str], seed: int = 0) -> "LoraAdapter":
+    def new(cls, decoder: Decoder, config: LoraConfig, *, modules: Sequence[str] = (), seed: int = 0) -> "LoraAdapter":
         """One that changes nothing yet, as the paper has it: A random, B zero. `modules` are the layers that it is for,
-        by the last part of their names in the family's files.
+        by the last part of their names in the family's files; none named: all.
         """
         generator = torch.Generator().manual_seed(seed)
         pairs = []
         for name, stored in _matrices(decoder).items():
-            if name.rpartition(".")[2] in modules:
+            if not modules or name.rpartition(".")[2] in modules:
                 out, width = _sizes(stored)
                 a_rE = (torch.rand(config.rank, width, generator=generator) * 2 - 1) / math.sqrt(width)
                 pairs.append(LoraPair(stored, a_rE, torch.zeros(out, config.rank)))
-        if not pairs:
-            known = sorted({name.rpartition(".")[2] for name in _matrices(decoder)})
-            raise OwnlmError(f"no layer of this model is named {', '.join(modules)}; it has {', '.join(known)}")
-        return cls(config, pairs, model_type=decoder.config.model_type)
+        known = {name.rpartition(".")[2] for name in _matrices(decoder)}
+        if unknown := [module for module in modules if module not in known]:
+            raise OwnlmError(f"no layer of this model is named {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        return cls(config, pairs, model_type=decoder.config.model_type).to(decoder.device)
 
     @classmethod
     def load(cls, folder: Path, decoder: Decoder) -> "LoraAdapter":
@@ -119,12 +120,12 @@ class LoraAdapter(nn.Module):
             if stored is None or stored.shapes != pair.stored.shapes:
                 raise OwnlmError(f"the adapter changes {pair.module}, which this model does not have so; take its own")
 
-    def save(self, folder: Path) -> list[str]:
-        """Write the adapter into `folder`, which exists; returns the files' names."""
+    def save(self, folder: Path, *, base: str | None = None) -> list[str]:
+        """Write the adapter into `folder`, which exists; returns the files' names. `base`: where its model is."""
         fields = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": None,
+            "base_model_name_or_path": base,
             "r": self.config.rank,
             "lora_alpha": self.config.alpha,
             "use_rslora": self.config.rank_stabilised,
@@ -172,18 +173,24 @@ def adapted(decoder: Decoder, spans: Sequence[tuple[Rows, LoraAdapter]]) -> Iter
     used = []
     try:
         for rows, adapter in spans:
-            for pair in adapter.each():
-                for layer, b_Or in pair.by_layer():
-                    projection, columns = decoder.places[layer]
-                    scale = adapter.config.scale
-                    projection.adapted.append(
-                        Adapted(rows=rows, columns=columns, a_rE=pair.a_rE, b_Or=b_Or, scale=scale)
-                    )
-                    used.append(projection)
+            used += attach(decoder, adapter, rows)
         yield
     finally:
-        for projection in used:
-            projection.adapted.clear()
+        # These alone: others may stand beside the weights for longer.
+        for projection, one in used:
+            projection.adapted.remove(one)
+
+
+def attach(decoder: Decoder, adapter: LoraAdapter, rows: Rows = slice(None)) -> list[tuple[Projection, Adapted]]:
+    """Put the adapter beside the decoder's weights, for good; what was put where is returned."""
+    used = []
+    for pair in adapter.each():
+        for layer, b_Or in pair.by_layer():
+            projection, columns = decoder.places[layer]
+            one = Adapted(rows=rows, columns=columns, a_rE=pair.a_rE, b_Or=b_Or, scale=adapter.config.scale)
+            projection.adapted.append(one)
+            used.append((projection, one))
+    return used
 
 
 def _matrices(decoder: Decoder) -> dict[str, Stored]:

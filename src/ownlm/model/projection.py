@@ -53,7 +53,7 @@ class Dense:
         return out if self.bias is None else out + self.bias
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
     """What an adapter adds to some columns of the output, for some rows of [..., rows, in]: scale * B (A x)."""
 
@@ -82,13 +82,18 @@ class Projection:
 
     def __call__(self, x: Tensor) -> Tensor:
         """What the layers make of `x`, side by side."""
-        out = self._trained(x) if self.kernel is None else self.kernel(x)
+        if self._trains_adapters:
+            parts = self._beside(x)
+            return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        out = self._base(x)
         for adapted in self.adapted:
             adapted.add(x, out)
         return out
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """What each layer makes of `x`."""
+        if self._trains_adapters:
+            return self._beside(x)
         if self.kernel is None and not self.adapted and not torch.is_grad_enabled():
             # Joining the weights would cost as much as the products of a token.
             return tuple(layer(_as(layer.weight, x)) for layer in self.layers)
@@ -116,6 +121,31 @@ class Projection:
         copied.kernel = self.kernel if isinstance(self.kernel, Dense) else deepcopy(self.kernel, memo)
         copied.repack()
         return copied
+
+    @property
+    def _trains_adapters(self) -> bool:
+        return bool(self.adapted) and torch.is_grad_enabled()
+
+    def _base(self, x: Tensor) -> Tensor:
+        return self._trained(x) if self.kernel is None else self.kernel(x)
+
+    def _beside(self, x: Tensor) -> tuple[Tensor, ...]:
+        """With adapters that get gradients: nothing is changed in place, and each product is added as it is made."""
+        parts = list(torch.split(self._base(x), self.sizes, dim=-1))
+        starts = {sum(self.sizes[:place]): place for place in range(len(self.sizes))}
+        ranks = [len(adapted.a_rE) for adapted in self.adapted]
+        # One product for all A: x is read once.
+        narrow = torch.split(F.linear(_as(self.adapted[0].a_rE, x), self._all_a()), ranks, dim=-1)
+        for adapted, lowered in zip(self.adapted, narrow, strict=True):
+            assert adapted.rows == slice(None), "adapters of single rows are for answers, not for training"
+            place = starts[adapted.columns.start]
+            part = _as(adapted.b_Or, parts[place])
+            sum_ = torch.addmm(part.flatten(0, -2), lowered.flatten(0, -2), adapted.b_Or.T, alpha=adapted.scale)
+            parts[place] = sum_.view(part.shape)
+        return tuple(parts)
+
+    def _all_a(self) -> Tensor:
+        return self.adapted[0].a_rE if len(self.adapted) == 1 else torch.cat([one.a_rE for one in self.adapted])
 
     def _kinds(self) -> tuple[str, ...]:
         return ("weight",) if self.layers[0].bias is None else ("weight", "bias")

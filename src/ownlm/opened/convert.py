@@ -25,8 +25,9 @@ from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
 from ownlm.model.families.fields import dtype_fields
-from ownlm.model.load import build_decoder, to_checkpoint
+from ownlm.model.load import to_checkpoint
 from ownlm.model.locate import GGUF_SUFFIX, Ask, locate
+from ownlm.opened.build import build
 from ownlm.opened.files import ModelFiles, read_files
 from ownlm.opened.write import write_file, write_folder
 
@@ -110,7 +111,8 @@ def convert(
     ids = files.tokenizer.prompt_ids(text[:MOST_CHARACTERS])[:_MOST_TOKENS]
     if len(ids) < _LEAST_TOKENS:
         raise OwnlmError(f"the text to compare on has fewer than {_LEAST_TOKENS} tokens; give a longer one")
-    enough = _as_wide_as(files.checkpoint, matrices_alone=to_gguf)
+    # An adapter's change is finer than what the file of its base holds.
+    enough = "F32" if files.adapter else _as_wide_as(files.checkpoint, matrices_alone=to_gguf)
     kind = enough if quantization is None else quantization.upper()
     if kind not in (_MOST_ERROR if to_gguf else FLOATS):
         known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
@@ -120,7 +122,7 @@ def convert(
     with disk_errors(target, fix=_OTHER_TARGET):
         if target.exists() and not force:
             raise OwnlmError(f"{target} exists already; {_TAKEN}")
-    before = build_decoder(files.checkpoint)
+    before = build(files)
     ids = files.tokenizer.prompt_ids(text)[: min(_MOST_TOKENS, before.config.max_position_embeddings)]
     if len(ids) < 2:
         raise OwnlmError(f"{files.place} reads one token at most, so nothing can be compared; take another model")
@@ -135,7 +137,7 @@ def convert(
         written = read_files(draft.path)
         _check_tensors(checkpoint, written.checkpoint, norm_offset=before.config.norm_offset)
         _check_tokens(files, written)
-        after = build_decoder(written.checkpoint)
+        after = build(written)
         facts = _compare(before, after, ids, [len(files.tokenizer.token_bytes(id)) for id in ids])
         stored = Counter(tensor.stored_as for tensor in written.checkpoint.tensors.values())
         lossless = all(FLOATS.get(name) is torch.float32 for name in stored) or kind == enough

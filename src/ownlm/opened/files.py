@@ -5,10 +5,10 @@ folder or .gguf file ──▶ Checkpoint, Tokenizer, chat template, licence    
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ownlm.artefact import read_errors, verify_artefact
+from ownlm.artefact import read_errors, read_json, verify_artefact
 from ownlm.artefact.card import CARD_NAME
 from ownlm.artefact.gguf_header import read_gguf
 from ownlm.errors import DamagedError, OwnlmError
@@ -16,9 +16,11 @@ from ownlm.model.checkpoint import Checkpoint
 from ownlm.model.families import read_config
 from ownlm.model.formats.gguf_checkpoint import gguf_checkpoint
 from ownlm.model.formats.huggingface import CONFIG, GENERATION_CONFIG, read_checkpoint
+from ownlm.model.locate import ADAPTER_CONFIG, is_path, locate, verified_content
 from ownlm.model.starters import starter_at
 from ownlm.opened.suggested import Suggested, suggested_sampling
 from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, cut_to_rows, tokenizer_from_gguf
+from ownlm.tokenizer.folder import TOKENIZER_FILE
 
 Template = ChatTemplate | ModelTemplate
 
@@ -32,7 +34,8 @@ _LICENCE = re.compile(r"^licen[sc]e: *['\"]?([\w.+-]+)", re.MULTILINE)
 class ModelFiles:
     """`place` is a folder or a .gguf file; `template` is None where the model was never tuned to chat.
 
-    `suggested_sampling`: keywords of engine.Sampling that suit the model, as far as its makers say.
+    `suggested_sampling`: keywords of engine.Sampling that suit the model, as far as its makers say. `adapter`: a folder
+    with a LoRA adapter that belongs to it; the checkpoint is then the one of its base.
     """
 
     place: Path
@@ -42,6 +45,7 @@ class ModelFiles:
     tokenizer: Tokenizer
     template: Template | None
     suggested_sampling: Suggested = field(default_factory=dict)
+    adapter: Path | None = None
 
     def fingerprint(self) -> str:
         """A hash of the names, sizes and times of its files: another one after they were written anew."""
@@ -65,7 +69,12 @@ class ModelFiles:
 def read_files(place: Path) -> ModelFiles:
     """What locate() found, opened. An artefact of ours is checked against its card first."""
     with read_errors(place):
-        files = _of_file(place) if place.is_file() else _of_folder(place)
+        if place.is_file():
+            files = _of_file(place)
+        elif (place / CONFIG).exists() or not (place / ADAPTER_CONFIG).exists():
+            files = _of_folder(place)
+        else:
+            return _of_adapter(place)
     try:
         rows = read_config(files.checkpoint.fields).vocab_size
     except OwnlmError as error:
@@ -102,6 +111,31 @@ def _of_folder(folder: Path) -> ModelFiles:
         template=chat_template_of(folder, tokenizer),
         suggested_sampling=suggested_sampling(checkpoint.generation),
     )
+
+
+def _of_adapter(folder: Path) -> ModelFiles:
+    """The base's files, with the adapter's own tokenizer and template where it brings them."""
+    card = verify_artefact(folder, "adapter") if (folder / CARD_NAME).is_file() else None
+    base = read_json(folder / ADAPTER_CONFIG, fix="copy the adapter anew").get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise OwnlmError(f"{folder} is an adapter that names no model; open its model, with this as the adapter")
+    if is_path(base) and (folder / base).exists():
+        base = str(folder / base)
+    elif is_path(base) and not Path(base).exists():
+        raise OwnlmError(
+            f"{folder} is an adapter for {base}, which is not here; name its model, and this folder as --adapter"
+        )
+    place = locate(base)
+    if card is not None and verified_content(place) != card.inputs.get("base"):
+        raise OwnlmError(f"{place} is not the model that the adapter in {folder} was trained on; put that one back")
+    files = read_files(place)
+    if files.adapter is not None:
+        raise OwnlmError(f"{folder} is an adapter for another adapter; convert {place} to a model of its own first")
+    tokenizer = files.tokenizer
+    if (folder / TOKENIZER_FILE).is_file():
+        tokenizer = _fitting(Tokenizer.load(folder), files.checkpoint, folder)
+    template = chat_template_of(folder, tokenizer) if tokenizer is not files.tokenizer else files.template
+    return replace(files, place=folder, name=folder.name, adapter=folder, tokenizer=tokenizer, template=template)
 
 
 def _licence_in(readme: Path) -> str | None:

@@ -25,11 +25,12 @@ from ownlm.machine import best_device
 from ownlm.model import Decoder
 from ownlm.model.arithmetic import Dtype, Quantize, choose_arithmetic
 from ownlm.model.fetch_wheel import Progress
-from ownlm.model.load import build_decoder, to_checkpoint
+from ownlm.model.load import to_checkpoint
 from ownlm.model.locate import Ask, locate
 from ownlm.model.lora import LoraAdapter
 from ownlm.opened.answer import Answer, answer_of, answers_of
 from ownlm.opened.asked import make_request
+from ownlm.opened.build import build
 from ownlm.opened.files import ModelFiles, read_files
 from ownlm.opened.write import write_folder
 from ownlm.tokenizer import ChatTemplate, Tokenizer
@@ -175,7 +176,7 @@ class Model:
         target = Path(folder)
         how = {"saved_from": self.files.place.name}
         # What is computed on blocks has lost their last bits: the file has them.
-        exact = build_decoder(self.files.checkpoint) if self.decoder.in_blocks else self.decoder
+        exact = build(self.files) if self.decoder.in_blocks else self.decoder
         with write_artefact(target, self.files.kind, how=how, taken="name another folder") as draft:
             write_folder(draft.path, to_checkpoint(exact), self.files)
         return target
@@ -207,7 +208,8 @@ def load(
     ask: Ask | None = None,
     progress: Progress | None = None,
 ) -> Model:
-    """Open a model folder, a run's folder, a .gguf file, a starter or hub:ORG/NAME, after checking its files.
+    """Open a model folder, a run's or an adapter's folder, a .gguf file, a starter or hub:ORG/NAME, after checking its
+    files.
 
     `dtype` is what it computes in: "float32" is the reference, whatever the file holds; "auto" what is fastest here.
     `quantize`: "blocks" computes on a file's 4-bit blocks, "none" dequantises them. By default blocks where that is
@@ -218,7 +220,7 @@ def load(
     files = read_files(locate(model, ask=ask, progress=progress))
     device = device or best_device()
     chosen = choose_arithmetic(files.checkpoint.tensors, device=device, dtype=dtype, quantize=quantize)
-    decoder = build_decoder(files.checkpoint, device=device, dtype=chosen.dtype, keep_blocks=chosen.keep_blocks)
+    decoder = build(files, device=device, dtype=chosen.dtype, keep_blocks=chosen.keep_blocks)
     return Model(decoder.pack(), files, name=str(model), engine_config=engine)
 
 

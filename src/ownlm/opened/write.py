@@ -12,15 +12,19 @@ from ownlm.opened.suggested import generation_fields
 from ownlm.tokenizer import ModelTemplate, gguf_metadata
 
 
-def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> None:
-    """A Hugging Face folder. `checkpoint` gives fields and tensors; `files` tokenizer, template, ends, sampling."""
+def write_folder(folder: Path, checkpoint: Checkpoint, files: ModelFiles) -> list[str]:
+    """A Hugging Face folder; its files' names. `checkpoint` gives fields and tensors, `files` all that goes along."""
     tokenizer = files.tokenizer
     checkpoint = replace(checkpoint, generation=generation_fields(files.suggested_sampling))
     ended = with_ends(checkpoint, bos_id=tokenizer.bos_id, eos_ids=files.end_ids, pad_id=tokenizer.pad_id)
-    write_checkpoint(folder, ended)
-    longest = checkpoint.fields.get("max_position_embeddings")
+    return [*write_checkpoint(folder, ended), *write_tokenizer(folder, files)]
+
+
+def write_tokenizer(folder: Path, files: ModelFiles) -> list[str]:
+    """The tokenizer with the chat template."""
+    longest = files.checkpoint.fields.get("max_position_embeddings")
     templates = files.template.templates if isinstance(files.template, ModelTemplate) else None
-    tokenizer.save(folder, chat=files.template is not None, model_max_length=longest, templates=templates)
+    return files.tokenizer.save(folder, chat=files.template is not None, model_max_length=longest, templates=templates)
 
 
 def write_file(path: Path, checkpoint: Checkpoint, files: ModelFiles, *, quantization: str) -> None:

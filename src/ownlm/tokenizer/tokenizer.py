@@ -256,14 +256,18 @@ class Tokenizer:
         chat: bool = False,
         model_max_length: int | None = None,
         templates: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write the files of a Hugging Face folder; a chat model of ours ends its turn with <|im_end|>."""
+    ) -> list[str]:
+        """Write the files of a Hugging Face folder, and tell their names.
+
+        A chat model of ours ends its turn with <|im_end|>.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         files = tokenizer_files(self, chat=chat, model_max_length=model_max_length, templates=templates)
         for name, content in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             # The same bytes on every system: artefacts are known by their hashes.
             (folder / name).write_text(content, encoding="utf-8", newline="\n")
+        return list(files)
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":

@@ -1,8 +1,18 @@
 """Training: rows in, a run folder and a model out."""
 
-from ownlm.train.config import Plan, TrainConfig
-from ownlm.train.finetune import FinetuneRecipe, finetune
+from ownlm.train.config import Plan, TrainConfig, TuneConfig
+from ownlm.train.finetune import FinetuneRecipe, LoraTuning, finetune
 from ownlm.train.loop import Stopped
 from ownlm.train.pretrain import PretrainRecipe, pretrain
 
-__all__ = ["FinetuneRecipe", "Plan", "PretrainRecipe", "Stopped", "TrainConfig", "finetune", "pretrain"]
+__all__ = [
+    "FinetuneRecipe",
+    "LoraTuning",
+    "Plan",
+    "PretrainRecipe",
+    "Stopped",
+    "TrainConfig",
+    "TuneConfig",
+    "finetune",
+    "pretrain",
+]

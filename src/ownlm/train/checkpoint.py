@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from ownlm.artefact import verify_artefact, write_artefact
 from ownlm.errors import DamagedError
-from ownlm.model import Decoder
 from ownlm.model.formats.safetensors_file import save_tensors
 from ownlm.model.weights import load_weights, save_weights
 from ownlm.train.optim import Optimizers
@@ -25,7 +25,7 @@ from ownlm.train.optim import Optimizers
 KEPT = 2
 
 
-def save_checkpoint(run: Path, step: int, model: Decoder, optimizers: Optimizers, state: dict[str, Any]) -> None:
+def save_checkpoint(run: Path, step: int, model: nn.Module, optimizers: Optimizers, state: dict[str, Any]) -> None:
     """Write the state after `step` steps; it appears whole or not at all."""
     folder = run / "checkpoints" / _name(step)
     if not folder.exists():
@@ -45,7 +45,7 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").glob("step-*"))
 
 
-def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> dict[str, Any]:
+def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, *, device: torch.device) -> dict[str, Any]:
     """Put the state in `folder` back, after checking every byte of it; returns state.json's fields."""
     try:
         verify_artefact(folder, "checkpoint")
@@ -53,7 +53,7 @@ def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> dic
         raise DamagedError(f"{error}; delete {folder} to go on from the checkpoint before it") from None
     load_weights(folder / "model.safetensors", model)
     state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "optimizer.safetensors", device=str(model.device))
+    tensors = load_file(folder / "optimizer.safetensors", device=str(device))
     optimizers.load_state_dict(_unflatten(tensors, state["optimizer"]))
     torch.set_rng_state(torch.tensor(state["torch_rng"], dtype=torch.uint8))
     return state
@@ -66,7 +66,7 @@ def snapshot_steps(steps: int, count: int) -> set[int]:
     return {round(math.exp(math.log(steps) * index / max(1, count - 1))) for index in range(count)}
 
 
-def save_snapshot(run: Path, step: int, model: Decoder) -> None:
+def save_snapshot(run: Path, step: int, model: nn.Module) -> None:
     folder = run / "snapshots"
     folder.mkdir(exist_ok=True)
     save_weights(folder / f"{_name(step)}.safetensors", model, dtype=torch.bfloat16)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ownlm.errors import DamagedError, OwnlmError
-from ownlm.tokenizer import ChatTemplate
+from ownlm.opened.files import Template
 from ownlm.train.batch import IGNORE, Batch
 from ownlm.train.pack import next_token_batch
 
@@ -54,7 +54,7 @@ def read_conversations(path: Path) -> Iterator[list[Mapping[str, Any]]]:
 
 
 def render_examples(
-    conversations: Iterable[Sequence[Mapping[str, Any]]], template: ChatTemplate, *, context: int
+    conversations: Iterable[Sequence[Mapping[str, Any]]], template: Template, *, context: int
 ) -> tuple[list[Example], Counts]:
     """Every conversation that trains something, as ids and mask; at most context + 1 ids each."""
     examples, counts = [], Counts()

@@ -1,14 +1,17 @@
-"""Fine-tuning on conversations: a base model in, a model that answers out.
+"""Fine-tuning: a model in, one that answers as the conversations do out.
 
-base/ + train.jsonl ──rows──▶ loss on the assistant's tokens ──▶ loop (run folder) ──▶ chat model folder
+model + train.jsonl ──rows──▶ loss on what is to be learned ──▶ loop (run folder) ──▶ model folder, or adapter folder
+
+All weights are trained, or some are frozen, or a LoRA adapter is trained beside weights that stand still.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,78 +20,165 @@ from ownlm.engine import Request, Sampling, complete_at_once
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, evaluating, initialise
-from ownlm.model.load import read_decoder
 from ownlm.model.locate import locate, verified_content
-from ownlm.tokenizer import ChatTemplate, Tokenizer
+from ownlm.model.lora import LoraAdapter, LoraConfig, adapted
+from ownlm.opened.build import build
+from ownlm.opened.files import ModelFiles, Template, read_files
+from ownlm.tokenizer import ChatTemplate
 from ownlm.train import run_folder
-from ownlm.train.config import TrainConfig
+from ownlm.train.config import TuneConfig
 from ownlm.train.conversations import ConversationRows, read_conversations, render_examples
 from ownlm.train.loop import Looks, fix_plan, train
 from ownlm.train.loss import token_loss
 from ownlm.train.plan import make_plan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraTuning:
+    """A LoRA adapter of `rank`, its change scaled by alpha / rank (rank_stabilised: alpha / sqrt(rank)).
+
+    `modules`: the last part of the names of the layers that get one, such as q_proj; none named: every linear layer.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    rank_stabilised: bool = False
+    modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise OwnlmError(f"lora: rank must be at least 1, got {self.rank}")
+        if not 0 < self.alpha < float("inf"):
+            raise OwnlmError(f"lora: alpha must be more than 0, got {self.alpha}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
     """`model`: any MODEL (see model.locate); `conversations`: a folder with train.jsonl and validation.jsonl.
 
-    `ask`: questions that are answered now and then while it trains. `from_scratch` throws the base's weights away:
-    a control that shows what pretraining is for.
+    `lora`: train an adapter instead of the weights. `freeze`: parameters that stand still, by their names in a Hugging
+    Face folder, * for anything. `ask`: questions that are answered now and then while it trains. `from_scratch` throws
+    the base's weights away: a control that shows what pretraining is for.
     """
 
     model: str
     conversations: str
     out: str
-    train: TrainConfig
+    train: TuneConfig
+    lora: LoraTuning | None = None
+    freeze: tuple[str, ...] = ()
     ask: tuple[str, ...] = ()
     answer_tokens: int = 48
     from_scratch: bool = False
 
+    def __post_init__(self) -> None:
+        if self.lora is not None and self.freeze:
+            raise OwnlmError("freeze: beside an adapter every weight stands still already; leave freeze or lora out")
+        if self.lora is not None and self.from_scratch:
+            raise OwnlmError("from_scratch: an adapter needs a model that has learned; leave from_scratch or lora out")
+
 
 def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) -> Path:
-    """Tune by `recipe`, or go on with it; returns the model's folder. Raises loop.Stopped when asked to stop."""
+    """Tune by `recipe`, or go on with it; returns the model's or the adapter's folder.
+
+    Raises loop.Stopped when asked to stop.
+    """
     run, data = Path(recipe.out), Path(recipe.conversations)
     with folder_lock(run):
         run_folder.begin(run, recipe)
         if run_folder.is_finished(run):
             return run
-        base = locate(recipe.model)
-        if base.is_file():
-            raise OwnlmError(f"{base} is a GGUF file, which cannot be tuned yet; name a model folder")
+        place = locate(recipe.model)
+        files = read_files(place)
         conversations = verify_artefact(data, "conversations")
-        inputs = {"base": verified_content(base), "conversations": conversations.content}
-        model = read_decoder(base, device=best_device())
-        if recipe.from_scratch:
-            initialise(model, recipe.train.seed)
-        tokenizer = Tokenizer.load(base)
-        if not tokenizer.own:
-            # It would be trained on our chat format and be talked to in its own.
-            raise OwnlmError(
-                f"{base} has another's tokenizer and chat format, which cannot be tuned yet; name one of ours"
-            )
-        template = ChatTemplate(tokenizer)
-        context = recipe.train.context
-        if context > model.config.max_position_embeddings:
-            raise OwnlmError(
-                f"train: context {context} is longer than the model's {model.config.max_position_embeddings}; lower it"
-            )
+        inputs = {"base": verified_content(place), "conversations": conversations.content}
+        template = chat_template(files)
+        model, adapter = make_trainable(files, recipe)
         check_questions(recipe.ask, template, model.config.max_position_embeddings)
+        context, seed = recipe.train.context, recipe.train.seed
         examples, counts = render_examples(read_conversations(data / "train.jsonl"), template, context=context)
         held_out, _ = render_examples(read_conversations(data / "validation.jsonl"), template, context=context)
-        rows = ConversationRows(examples, context=context, seed=recipe.train.seed)
-        plan = fix_plan(run, lambda: make_plan(recipe.train, model, rows, compact_loss=True))
-        look = partial(validate, rows=ConversationRows(held_out, context=context, seed=0))
+        rows = ConversationRows(examples, context=context, seed=seed)
+        plan = fix_plan(run, lambda: make_plan(recipe.train, model, rows, compact_loss=True, trained=adapter))
+        look = beside(partial(validate, rows=ConversationRows(held_out, context=context, seed=0)), adapter)
+        sample = beside(partial(answer_questions, template=template, recipe=recipe), adapter)
         looks = Looks(
             validate=look,
-            sample=partial(answer_questions, template=template, recipe=recipe) if recipe.ask else None,
+            sample=sample if recipe.ask else None,
             watch=on_event,
             facts={"conversations": asdict(counts)},
         )
-        train(run, plan, model, rows, looks)
+        train(run, plan, model, rows, looks, trained=adapter)
         model.eval()
         figures = {"conversations": asdict(counts), "validation": look(model)}
-        run_folder.finish(run, "chat model", model, tokenizer, plan=plan, inputs=inputs, figures=figures)
+        files = replace(files, template=template)
+        if adapter is None:
+            run_folder.finish(run, files, model, plan=plan, inputs=inputs, figures=figures)
+        else:
+            base = run_folder.as_seen_from(run, recipe.model)
+            run_folder.finish_adapter(run, files, adapter, base=base, plan=plan, inputs=inputs, figures=figures)
     return run
+
+
+def chat_template(files: ModelFiles) -> Template:
+    """The form in which the model is to be talked to: its own, or ours for one of ours that has none yet."""
+    if files.template is not None:
+        return files.template
+    if not files.tokenizer.own:
+        raise OwnlmError(
+            f"{files.place} has no chat template, so there is no form to tune it to; put the one that is meant into "
+            "its folder as chat_template.jinja"
+        )
+    return ChatTemplate(files.tokenizer)
+
+
+def make_trainable(files: ModelFiles, recipe: FinetuneRecipe) -> tuple[Decoder, LoraAdapter | None]:
+    """The decoder, of which no more is to be trained than the recipe says, and the adapter if there is to be one."""
+    if files.adapter is not None and recipe.lora is not None:
+        raise OwnlmError(f"{files.place} is an adapter itself; merge it first: ownlm convert {files.place} NEW")
+    try:
+        model = build(files, device=best_device())
+    except OwnlmError as error:
+        raise type(error)(f"{files.place}: {error}") from None
+    context, longest = recipe.train.context, model.config.max_position_embeddings
+    if context > longest:
+        raise OwnlmError(f"train: context {context} is longer than the model's {longest}; lower it")
+    if recipe.from_scratch:
+        initialise(model, recipe.train.seed)
+    model.recompute = recipe.train.recompute
+    if recipe.lora is None:
+        freeze(model, recipe.freeze)
+        return model, None
+    lora = recipe.lora
+    config = LoraConfig(rank=lora.rank, alpha=lora.alpha, rank_stabilised=lora.rank_stabilised)
+    # Standing still, its weights can be packed as for answers.
+    model.pack()
+    return model, LoraAdapter.new(model, config, modules=lora.modules, seed=recipe.train.seed)
+
+
+def freeze(model: Decoder, patterns: Sequence[str]) -> None:
+    """Parameters that fit one of `patterns` stand still. A tied head is the embedding."""
+    names = dict(model.named_parameters())
+    for pattern in patterns:
+        fitting = [name for name in names if fnmatchcase(name, pattern)]
+        if not fitting:
+            raise OwnlmError(f"freeze: no parameter is named {pattern}; they are named as {next(iter(names))}")
+        for name in fitting:
+            names[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise OwnlmError("freeze: nothing is left to train; leave a pattern out")
+
+
+def beside(look: Callable[[Decoder], T], adapter: LoraAdapter | None) -> Callable[[Decoder], T]:
+    """`look` at the model as it is with `adapter` beside it."""
+
+    def looked(model: Decoder) -> T:
+        with adapted(model, [(slice(None), adapter)] if adapter else []):
+            return look(model)
+
+    return looked
 
 
 @torch.inference_mode()
@@ -102,7 +192,7 @@ def validate(model: Decoder, *, rows: ConversationRows, batches: int = 4, batch_
     return {"loss": round(total / count, 5)}
 
 
-def check_questions(ask: Sequence[str], template: ChatTemplate, context: int) -> None:
+def check_questions(ask: Sequence[str], template: Template, context: int) -> None:
     """Refuse at the start what would fail at the first sample: a question that leaves no room for an answer."""
     for question in ask:
         if (length := len(template.question(question))) >= context:
@@ -112,7 +202,7 @@ def check_questions(ask: Sequence[str], template: ChatTemplate, context: int) ->
             )
 
 
-def answer_questions(model: Decoder, *, template: ChatTemplate, recipe: FinetuneRecipe) -> list[tuple[str, str]]:
+def answer_questions(model: Decoder, *, template: Template, recipe: FinetuneRecipe) -> list[tuple[str, str]]:
     """(question, greedy answer) of every question in recipe.ask."""
     sampling = Sampling(max_tokens=recipe.answer_tokens, temperature=0)
     requests = [Request(prompt=template.question(question), sampling=sampling) for question in recipe.ask]

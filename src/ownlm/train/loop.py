@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from ownlm.artefact import Events, Watch, read_events, write_atomically
 from ownlm.errors import OwnlmError
@@ -71,19 +72,25 @@ def read_plan(run: Path) -> Plan:
     return from_mapping(Plan, json.loads((run / "run.json").read_text(encoding="utf-8")), str(run / "run.json"))
 
 
-def train(run: Path, plan: Plan, model: Decoder, rows: Rows, looks: Looks) -> None:
-    """Train `model` in place until plan.steps. Raises Stopped when asked to stop before."""
+def train(run: Path, plan: Plan, model: Decoder, rows: Rows, looks: Looks, *, trained: nn.Module | None = None) -> None:
+    """Train `model`, or the adapter `trained` beside it, in place until plan.steps.
+
+    Raises Stopped when asked to stop before.
+    """
     torch.set_num_threads(plan.threads)
-    _Training(run, plan, model, rows, looks).run_to_end()
+    _Training(run, plan, model, rows, looks, trained).run_to_end()
 
 
 class _Training:
-    def __init__(self, run: Path, plan: Plan, model: Decoder, rows: Rows, looks: Looks) -> None:
+    def __init__(
+        self, run: Path, plan: Plan, model: Decoder, rows: Rows, looks: Looks, trained: nn.Module | None
+    ) -> None:
         self.run, self.plan, self.model, self.rows, self.looks = run, plan, model, rows, looks
         self.events, self.samples = Events(run / "events.jsonl"), Events(run / "samples.jsonl")
         self.learner = Learner.of(
             model,
             plan.optimizer,
+            trained=trained,
             precision=plan.precision,
             micro_rows=plan.micro_rows,
             compact=plan.compact_loss,
@@ -116,7 +123,7 @@ class _Training:
                 if self.step in samplings:
                     self._sample()
                 if self.step in snapshots:
-                    save_snapshot(self.run, self.step, self.model)
+                    save_snapshot(self.run, self.step, self.learner.trained)
                 if time.monotonic() - saved_at > plan.checkpoint_seconds:
                     self._save()
                     saved_at = time.monotonic()
@@ -170,7 +177,7 @@ class _Training:
 
     def _save(self) -> None:
         state = {"seconds": self.seconds, "watt_hours": self.meter.watt_hours()}
-        save_checkpoint(self.run, self.step, self.model, self.optimizers, state)
+        save_checkpoint(self.run, self.step, self.learner.trained, self.optimizers, state)
         self._event("checkpoint")
 
     def _resume(self) -> None:
@@ -180,7 +187,7 @@ class _Training:
             self.samples.path.unlink(missing_ok=True)
             self._event("start", plan=asdict(self.plan), **self.looks.facts)
             return
-        state = load_checkpoint(saved[-1], self.model, self.optimizers)
+        state = load_checkpoint(saved[-1], self.learner.trained, self.optimizers, device=self.model.device)
         self.step, self.seconds, self.watt_hours = state["step"], state["seconds"], state["watt_hours"]
         self.events.forget_after(self.step)
         self.samples.forget_after(self.step)

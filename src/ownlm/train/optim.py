@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from ownlm.errors import OwnlmError
-from ownlm.model import Decoder
 
 # Quintic Newton-Schulz coefficients of the Muon post: steep at zero, so five rounds are enough.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -117,7 +116,7 @@ class Muon(torch.optim.Optimizer):
 class Optimizers:
     """The two optimizers as one: step, scale the rates, save and restore."""
 
-    def __init__(self, model: Decoder, config: OptimizerConfig, *, muon_dtype: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, config: OptimizerConfig, *, muon_dtype: torch.dtype) -> None:
         matrices, embeddings, rest = partition(model)
         groups = [
             {"params": rest, "lr": config.learning_rate, "weight_decay": 0.0},
@@ -166,15 +165,18 @@ class Optimizers:
             part.load_state_dict(state[str(index)])
 
 
-def partition(model: Decoder) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """(matrices of the blocks, embeddings and head, vectors): every trainable parameter in exactly one."""
+def partition(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """(matrices of the blocks, embeddings and head, vectors): every trainable parameter in exactly one.
+
+    An adapter's matrices are of the blocks, too.
+    """
     matrices, embeddings, rest = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         if parameter.ndim != 2:
             rest.append(parameter)
-        elif ".layers." in name:
+        elif name.startswith(("model.layers.", "pairs.")):
             matrices.append(parameter)
         else:
             embeddings.append(parameter)

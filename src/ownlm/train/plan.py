@@ -1,7 +1,11 @@
 """From a recipe's wishes to a fixed plan: minutes become steps by a short measurement of this machine."""
 
-import copy
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
 
 from ownlm.errors import OwnlmError
 from ownlm.machine import has_compiler, probe
@@ -12,13 +16,15 @@ from ownlm.train.step import Learner
 
 # Compiling takes up to a minute on two cores and gains a quarter: a run must be longer than this to win by it.
 COMPILE_FROM_MINUTES = 10.0
-_PROBE_STEPS = 5
+_PROBE_STEPS, _PROBE_SECONDS = 5, 20.0
 # Looks, samples and checkpoints take part of a run's time.
 _STEPS_SHARE = 0.93
 
 
-def make_plan(config: TrainConfig, model: Decoder, rows: Rows, *, compact_loss: bool) -> Plan:
-    """Decide everything. `model` is not changed: the measurement trains a copy."""
+def make_plan(
+    config: TrainConfig, model: Decoder, rows: Rows, *, compact_loss: bool, trained: nn.Module | None = None
+) -> Plan:
+    """Decide everything. Nothing is changed: what the measurement trains is put back."""
     machine = probe(model.device.type)
     precision = machine.precision if config.precision == "auto" else config.precision
     if config.compile == "always" and not has_compiler():
@@ -32,7 +38,9 @@ def make_plan(config: TrainConfig, model: Decoder, rows: Rows, *, compact_loss: 
         raise OwnlmError("train: how long? give steps or minutes, such as --set train.minutes=5")
     if steps is None:
         assert config.minutes is not None
-        seconds = seconds_a_step(config, model, rows, precision, compact_loss=compact_loss, compiled=compiled)
+        seconds = seconds_a_step(
+            config, model, rows, precision, compact_loss=compact_loss, compiled=compiled, trained=trained
+        )
         steps = max(1, round(config.minutes * 60 * _STEPS_SHARE / seconds))
     return Plan(
         steps=steps,
@@ -55,20 +63,47 @@ def make_plan(config: TrainConfig, model: Decoder, rows: Rows, *, compact_loss: 
 
 
 def seconds_a_step(
-    config: TrainConfig, model: Decoder, rows: Rows, precision: str, *, compact_loss: bool, compiled: bool
+    config: TrainConfig,
+    model: Decoder,
+    rows: Rows,
+    precision: str,
+    *,
+    compact_loss: bool,
+    compiled: bool,
+    trained: nn.Module | None = None,
 ) -> float:
+    """Of the real model, which is as it was afterwards: large ones leave no room for a copy of all."""
     learner = Learner.of(
-        copy.deepcopy(model).train(),
+        model,
         config.optimizer,
+        trained=trained,
         precision=precision,
         micro_rows=config.micro_rows,
         compact=compact_loss,
         compiled=compiled,
     )
-    times = []
-    for step in range(_PROBE_STEPS + 1):
-        started = time.perf_counter()
-        learner.step(rows.batch(step * config.rows, config.rows))
-        times.append(time.perf_counter() - started)
+    times: list[float] = []
+    with _put_back(learner.trained):
+        while len(times) < _PROBE_STEPS + 1 and (len(times) < 2 or sum(times) < _PROBE_SECONDS):
+            started = time.perf_counter()
+            learner.step(rows.batch(len(times) * config.rows, config.rows))
+            times.append(time.perf_counter() - started)
     # The first step compiles and allocates; of the others the quickest, for what disturbs only ever slows down.
     return min(times[1:])
+
+
+@contextmanager
+def _put_back(trained: nn.Module) -> Iterator[None]:
+    """What is trained meanwhile has its values, gradients and mode of before afterwards."""
+    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in parameters]
+    training = trained.training
+    trained.train()
+    try:
+        yield
+    finally:
+        trained.train(training)
+        with torch.no_grad():
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)
+                parameter.grad = None

@@ -18,6 +18,8 @@ from ownlm.engine.perplexity import TextLoss, text_loss
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, ModelShape, evaluating, initialise, parameter_count, training_flops_per_token
+from ownlm.model.load import to_checkpoint
+from ownlm.opened.files import ModelFiles
 from ownlm.tokenizer import Tokenizer
 from ownlm.train import run_folder
 from ownlm.train.config import TrainConfig, check_watch
@@ -81,7 +83,15 @@ def pretrain(
         train(run, plan, model, rows, looks)
         model.eval()
         inputs = {"tokens": tokens.card.content, "tokenizer": tokens.card.inputs["tokenizer"]}
-        run_folder.finish(run, "base model", model, tokenizer, plan=plan, inputs=inputs, figures=look(model))
+        files = ModelFiles(
+            place=run,
+            name=run.name,
+            licence=None,
+            checkpoint=to_checkpoint(model),
+            tokenizer=tokenizer,
+            template=None,
+        )
+        run_folder.finish(run, files, model, plan=plan, inputs=inputs, figures=look(model))
     return run
 
 

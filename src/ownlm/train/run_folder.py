@@ -5,7 +5,7 @@ them and card.json seals those, so the folder opens in transformers as any model
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from ownlm.artefact.card import CARD_NAME
 from ownlm.artefact.recipe import to_yaml
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
-from ownlm.model.load import write_decoder
+from ownlm.model.load import to_checkpoint
 from ownlm.model.locate import is_path
-from ownlm.tokenizer import Tokenizer
+from ownlm.model.lora import LoraAdapter
+from ownlm.opened.files import ModelFiles
+from ownlm.opened.write import write_folder, write_tokenizer
 from ownlm.train.config import Plan
 
 RECIPE = "recipe.yaml"
@@ -49,29 +51,47 @@ def begin(run: Path, recipe: Any) -> None:
 def _with_relative_folders(recipe: Any, run: Path) -> Any:
     """Folders as seen from `run`: the run may be moved, and its sealed recipe names nobody's home."""
     texts = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}
-    folders = {name: text for name, text in texts.items() if isinstance(text, str) and is_path(text)}
-    return replace(recipe, **{name: os.path.relpath(folder, run) for name, folder in folders.items()})
+    return replace(recipe, **{name: as_seen_from(run, text) for name, text in texts.items() if isinstance(text, str)})
+
+
+def as_seen_from(run: Path, text: str) -> str:
+    return os.path.relpath(text, run) if is_path(text) else text
 
 
 def finish(
     run: Path,
-    kind: str,
+    files: ModelFiles,
     model: Decoder,
-    tokenizer: Tokenizer,
     *,
     plan: Plan,
     inputs: Mapping[str, str],
     figures: Mapping[str, Any],
 ) -> None:
-    """Write the model's files beside the run's record and seal them."""
-    chat = kind == "chat model"
-    end_ids = [tokenizer.im_end_id, tokenizer.end_of_text_id] if chat else [tokenizer.end_of_text_id]
-    files = write_decoder(run, model, eos_ids=end_ids, pad_id=tokenizer.pad_id)
-    tokenizer.save(run, chat=chat, model_max_length=model.config.max_position_embeddings)
+    """Write the model's files beside the run's record and seal them. `files`: what goes along."""
+    names = write_folder(run, to_checkpoint(model), files)
+    _seal(run, files.kind, names, plan=plan, inputs=inputs, figures=figures)
+
+
+def finish_adapter(
+    run: Path,
+    files: ModelFiles,
+    adapter: LoraAdapter,
+    *,
+    base: str,
+    plan: Plan,
+    inputs: Mapping[str, str],
+    figures: Mapping[str, Any],
+) -> None:
+    """Write the adapter, in PEFT's form and with the tokenizer, and seal it. `base`: the MODEL that it is for."""
+    names = [*adapter.save(run, base=base), *write_tokenizer(run, files)]
+    _seal(run, "adapter", names, plan=plan, inputs=inputs, figures=figures)
+
+
+def _seal(
+    run: Path, kind: str, names: Sequence[str], *, plan: Plan, inputs: Mapping[str, str], figures: Mapping[str, Any]
+) -> None:
     write_atomically(run / "README.md", f"# A {kind} made with ownlm\n\ncard.json says from what and how.\n")
-    names = [*files, "tokenizer.json", "tokenizer_config.json", "README.md", "run.json", RECIPE]
-    if chat:
-        names.append("chat_template.jinja")
+    names = [*names, "README.md", "run.json", RECIPE]
     seal_folder(run, kind, how=asdict(plan), inputs=inputs, figures={**run_figures(run), **figures}, names=names)
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from ownlm.model import Decoder
+from ownlm.model.lora import LoraAdapter, adapted
 from ownlm.train.batch import Batch
 from ownlm.train.loss import LossSum, token_loss
 from ownlm.train.optim import OptimizerConfig, Optimizers
@@ -55,9 +57,13 @@ def accumulate(
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """A model with all that changes it. `micro_rows` go through at once (0: all); `clip` is the gradient's norm."""
+    """A model with all that changes it. `micro_rows` go through at once (0: all); `clip` is the gradient's norm.
+
+    `trained` holds the parameters that are changed: the model's own, or those of an adapter that stands beside it.
+    """
 
     model: Decoder
+    trained: nn.Module
     optimizers: Optimizers
     objective: Objective
     micro_rows: int = 0
@@ -70,6 +76,7 @@ class Learner:
         model: Decoder,
         optimizer: OptimizerConfig,
         *,
+        trained: nn.Module | None = None,
         precision: str = "float32",
         micro_rows: int = 0,
         compact: bool = False,
@@ -79,7 +86,8 @@ class Learner:
         muon_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         return cls(
             model=model,
-            optimizers=Optimizers(model, optimizer, muon_dtype=muon_dtype),
+            trained=trained or model,
+            optimizers=Optimizers(trained or model, optimizer, muon_dtype=muon_dtype),
             objective=make_objective(compact=compact, compiled=compiled),
             micro_rows=micro_rows,
             precision=precision,
@@ -88,13 +96,16 @@ class Learner:
 
     def step(self, batch: Batch) -> StepResult:
         """Update the model by one batch."""
-        total, targets = accumulate(
-            self.model, batch, self.objective, micro_rows=self.micro_rows, precision=self.precision
-        )
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        adapter = self.trained if isinstance(self.trained, LoraAdapter) else None
+        # The backward pass too: it may compute layers again, and for each update B is parted anew.
+        with adapted(self.model, [(slice(None), adapter)] if adapter else []):
+            total, targets = accumulate(
+                self.model, batch, self.objective, micro_rows=self.micro_rows, precision=self.precision
+            )
+        gradients = [parameter.grad for parameter in self.trained.parameters() if parameter.grad is not None]
         if targets:
             torch._foreach_div_(gradients, targets)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.clip))
         updated = targets > 0 and norm < float("inf")
         if updated:
             self.optimizers.step()

@@ -1,0 +1,26 @@
+"""The decoder of a model's files, with the adapter that they may be."""
+
+import torch
+
+from ownlm.model import Decoder
+from ownlm.model.load import build_decoder
+from ownlm.model.lora import LoraAdapter, attach
+from ownlm.opened.files import ModelFiles
+
+
+def build(
+    files: ModelFiles,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    keep_blocks: bool = False,
+) -> Decoder:
+    """As build_decoder; an adapter is merged where float32 weights can take it whole, else it stands beside them."""
+    decoder = build_decoder(files.checkpoint, device=device, dtype=dtype, keep_blocks=keep_blocks)
+    if files.adapter is not None:
+        adapter = LoraAdapter.load(files.adapter, decoder)
+        if dtype == torch.float32 and not decoder.in_blocks:
+            adapter.merge(decoder)
+        else:
+            attach(decoder, adapter)
+    return decoder
