@@ -1,12 +1,18 @@
-"""Fine-tuning refuses at its start what would fail in its middle."""
+"""Fine-tuning: what it refuses at its start, what it says before its first step, where its data come from."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from ownlm.artefact import read_card
 from ownlm.errors import OwnlmError
 from ownlm.train import finetune
+from ownlm.train.batch import Batch
+from ownlm.train.mixture import MixedRows
 from tiny_journey import chat_recipe, tune_config
 
 
@@ -17,3 +23,37 @@ def test_a_question_longer_than_the_context_is_refused_before_the_first_step(wor
     assert not (tmp_path / "chat" / "events.jsonl").exists()
     # Nothing has begun, so the mended recipe may have the same folder.
     finetune(replace(recipe, ask=("Who?",)))
+
+
+def test_a_data_file_is_made_into_a_folder_of_the_run_once(workshop: Path, tmp_path: Path) -> None:
+    lines = [{"prompt": f"What is {n}?", "completion": f"The number {n}."} for n in range(40)]
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    recipe = chat_recipe(
+        workshop, tmp_path / "chat", train=tune_config(steps=2), conversations=str(data), replay=str(data), ask=()
+    )
+    heard: list[dict[str, Any]] = []
+    finetune(recipe, on_event=heard.append)
+    card = read_card(tmp_path / "chat")
+    assert card.inputs["conversations"] == read_card(tmp_path / "chat" / "conversations").content
+    assert card.inputs["replay"] == read_card(tmp_path / "chat" / "replay").content
+    expected = heard[0]["expected"]
+    assert expected["minutes"] > 0 and expected["memory_bytes"] > 10**7 and expected["disk_bytes"] > 10**5
+
+
+def test_replay_rows_lie_evenly_among_the_others() -> None:
+    class Numbers:
+        def __init__(self, first: int) -> None:
+            self.first = first
+
+        def batch(self, first_row: int, rows: int) -> Batch:
+            row = torch.arange(first_row, first_row + rows).unsqueeze(1) + self.first
+            return Batch(tokens_BT=row, targets_BT=row, positions_BT=row, documents_BT=row)
+
+    mixed = MixedRows(Numbers(0), Numbers(100), 0.25)
+    whole = mixed.batch(0, 8).tokens_BT.flatten().tolist()
+    assert whole == [0, 1, 2, 100, 3, 4, 5, 101]
+    assert torch.cat([mixed.batch(0, 3).tokens_BT, mixed.batch(3, 5).tokens_BT]).flatten().tolist() == whole
+    odd = MixedRows(Numbers(0), Numbers(1000), 0.13).batch(0, 100).tokens_BT.flatten().tolist()
+    assert [row for row in odd if row < 1000] == list(range(87))
+    assert [row - 1000 for row in odd if row >= 1000] == list(range(13))

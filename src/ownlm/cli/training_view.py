@@ -45,6 +45,8 @@ class TrainingView:
         if name == "start":
             self.steps = event["plan"]["steps"]
             self.lines = event.get("reference_lines", {})
+            if "expected" in event:
+                self._keep(expectation(event["expected"]))
         elif name == "resume":
             self._keep(f"going on from step {event['step']:,} of {self.steps:,}")
         elif name == "step":
@@ -163,6 +165,15 @@ class TrainingView:
     def _seconds_left(self) -> float:
         step = self.last.get("step", 0)
         return self.last["seconds"] / step * (self.steps - step) if step else 0.0
+
+
+def expectation(expected: dict[str, float]) -> str:
+    """What a run will take, in a line."""
+    minutes, memory, disk = (expected[name] for name in ("minutes", "memory_bytes", "disk_bytes"))
+    return (
+        f"by a measurement of this machine: about {minutes:.1f} minutes, {memory / 2**30:.1f} GiB of memory, "
+        f"{max(disk / 2**20, 1):,.0f} MiB of disk"
+    )
 
 
 def sparkline(values: list[float], blocks: str = BLOCKS) -> str:

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from ownlm.artefact import Watch, folder_lock, verify_artefact
+from ownlm.artefact import Watch, folder_lock, read_card, verify_artefact
+from ownlm.artefact.card import CARD_NAME
+from ownlm.corpus.conversations import ConversationsConfig, build_conversations
 from ownlm.engine import Request, Sampling, complete_at_once
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
@@ -26,11 +28,13 @@ from ownlm.opened.build import build
 from ownlm.opened.files import ModelFiles, Template, read_files
 from ownlm.tokenizer import ChatTemplate
 from ownlm.train import run_folder
+from ownlm.train.checkpoint import checkpoints
 from ownlm.train.config import TuneConfig
 from ownlm.train.conversations import ConversationRows, read_conversations, render_examples
-from ownlm.train.loop import Looks, fix_plan, train
+from ownlm.train.loop import Looks, Rows, fix_plan, train
 from ownlm.train.loss import token_loss
-from ownlm.train.plan import make_plan
+from ownlm.train.mixture import MixedRows
+from ownlm.train.plan import expected, make_plan, measured
 
 T = TypeVar("T")
 
@@ -56,7 +60,8 @@ class LoraTuning:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
-    """`model`: any MODEL (see model.locate); `conversations`: a folder with train.jsonl and validation.jsonl.
+    """`model`: any MODEL (see model.locate); `conversations`: a folder that `ownlm corpus conversations` wrote, or a
+    data file. `replay`: the same, of what the model is not to forget; `replay_share` of the rows are its.
 
     `lora`: train an adapter instead of the weights. `freeze`: parameters that stand still, by their names in a Hugging
     Face folder, * for anything. `ask`: questions that are answered now and then while it trains. `from_scratch` throws
@@ -69,6 +74,8 @@ class FinetuneRecipe:
     train: TuneConfig
     lora: LoraTuning | None = None
     freeze: tuple[str, ...] = ()
+    replay: str | None = None
+    replay_share: float = 0.1
     ask: tuple[str, ...] = ()
     answer_tokens: int = 48
     from_scratch: bool = False
@@ -76,6 +83,8 @@ class FinetuneRecipe:
     def __post_init__(self) -> None:
         if self.lora is not None and self.freeze:
             raise OwnlmError("freeze: beside an adapter every weight stands still already; leave freeze or lora out")
+        if not 0 < self.replay_share < 1:
+            raise OwnlmError(f"replay_share is a share of the rows, above 0 and below 1, got {self.replay_share}")
         if self.lora is not None and self.from_scratch:
             raise OwnlmError("from_scratch: an adapter needs a model that has learned; leave from_scratch or lora out")
 
@@ -85,30 +94,45 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
 
     Raises loop.Stopped when asked to stop.
     """
-    run, data = Path(recipe.out), Path(recipe.conversations)
+    run = Path(recipe.out)
     with folder_lock(run):
         run_folder.begin(run, recipe)
         if run_folder.is_finished(run):
             return run
         place = locate(recipe.model)
         files = read_files(place)
-        conversations = verify_artefact(data, "conversations")
-        inputs = {"base": verified_content(place), "conversations": conversations.content}
+        data = conversations_of(recipe.conversations, run / "conversations")
+        inputs = {"base": verified_content(place), "conversations": read_card(data).content}
         template = chat_template(files)
         model, adapter = make_trainable(files, recipe)
         check_questions(recipe.ask, template, model.config.max_position_embeddings)
         context, seed = recipe.train.context, recipe.train.seed
-        examples, counts = render_examples(read_conversations(data / "train.jsonl"), template, context=context)
-        held_out, _ = render_examples(read_conversations(data / "validation.jsonl"), template, context=context)
-        rows = ConversationRows(examples, context=context, seed=seed)
-        plan = fix_plan(run, lambda: make_plan(recipe.train, model, rows, compact_loss=True, trained=adapter))
+        rendered = partial(render_examples, template=template, context=context)
+        examples, counts = rendered(read_conversations(data / "train.jsonl"))
+        held_out, _ = rendered(read_conversations(data / "validation.jsonl"))
+        rows: Rows = ConversationRows(examples, context=context, seed=seed)
+        if recipe.replay is not None:
+            known = conversations_of(recipe.replay, run / "replay")
+            inputs["replay"] = read_card(known).content
+            others, _ = rendered(read_conversations(known / "train.jsonl"))
+            rows = MixedRows(rows, ConversationRows(others, context=context, seed=seed), recipe.replay_share)
+        facts: dict[str, Any] = {"conversations": asdict(counts)}
+        seconds = None
+        if not checkpoints(run):
+            seconds = measured(recipe.train, model, rows, compact_loss=True, trained=adapter)
+        plan = fix_plan(
+            run, lambda: make_plan(recipe.train, model, rows, compact_loss=True, trained=adapter, seconds=seconds)
+        )
+        if seconds is not None:
+            trained = adapter or model
+            facts["expected"] = expected(plan, seconds, trained, kept=sum(map(_bytes, trained.parameters())))
         look = beside(partial(validate, rows=ConversationRows(held_out, context=context, seed=0)), adapter)
         sample = beside(partial(answer_questions, template=template, recipe=recipe), adapter)
         looks = Looks(
             validate=look,
             sample=sample if recipe.ask else None,
             watch=on_event,
-            facts={"conversations": asdict(counts)},
+            facts=facts,
         )
         train(run, plan, model, rows, looks, trained=adapter)
         model.eval()
@@ -120,6 +144,22 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
             base = run_folder.as_seen_from(run, recipe.model)
             run_folder.finish_adapter(run, files, adapter, base=base, plan=plan, inputs=inputs, figures=figures)
     return run
+
+
+def conversations_of(source: str, built: Path) -> Path:
+    """The conversations' folder that `source` is, or the one that is made of the user's data file, in `built`."""
+    path = Path(source)
+    if path.is_dir() and (path / CARD_NAME).is_file():
+        verify_artefact(path, "conversations")
+        return path
+    if not (built / CARD_NAME).is_file():
+        build_conversations(built, ConversationsConfig(chat=path))
+    verify_artefact(built, "conversations")
+    return built
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def chat_template(files: ModelFiles) -> Template:

@@ -1,0 +1,26 @@
+"""Two streams of rows as one: the second's rows lie evenly among the first's.
+
+    main    m0 m1 m2 m3 m4 m5 ...          share 0.25:   m0 m1 m2 r0 m3 m4 m5 r1 ...
+    replay  r0 r1 ...
+
+Text as the model knew it before keeps it from forgetting (arXiv:2403.08763 finds a few percent to be enough). Which row
+comes where is a function of its number, so a run that was stopped goes on exactly.
+"""
+
+import torch
+
+from ownlm.train.batch import Batch
+from ownlm.train.loop import Rows
+
+
+class MixedRows:
+    def __init__(self, main: Rows, replay: Rows, share: float) -> None:
+        assert 0 < share < 1
+        self.main, self.replay, self.share = main, replay, share
+
+    def batch(self, first_row: int, rows: int) -> Batch:
+        picked = []
+        for row in range(first_row, first_row + rows):
+            before, after = int(row * self.share), int((row + 1) * self.share)
+            picked.append(self.replay.batch(before, 1) if after > before else self.main.batch(row - before, 1))
+        return Batch(**{name: torch.cat([getattr(one, name) for one in picked]) for name in vars(picked[0])})
