@@ -82,7 +82,7 @@ def expected(plan: Plan, seconds: float, trained: nn.Module, *, kept: int) -> di
     """
     weights = sum(value.numel() * value.element_size() for value in trained.parameters() if value.requires_grad)
     return {
-        "minutes": round(plan.steps * seconds / _STEPS_SHARE / 60, 2),
+        "minutes": plan.steps * seconds / _STEPS_SHARE / 60,
         "memory_bytes": peak_memory_bytes(),
         "disk_bytes": (KEPT + 1) * 3 * weights + plan.snapshots * weights // 2 + kept,
     }
