@@ -1,0 +1,129 @@
+"""Questions and answers from a person's own documents, by plain rules: for tuning a model that speaks already.
+
+In:  documents. Out: lines for training and held-out ones.
+
+    {"text": ...}        each document as it is: its words and its manner
+    {"messages": ...}    What is TERM? and the sentence that says it; what the documents say about TERM; a heading and
+                         what stands below it
+
+Every answer stands word for word in a document, so nothing is made up. The rules know English sentences; documents in
+other languages give their text alone. Held out are the questions of documents that are held out, and, of those that are
+read, one sentence in ten, which is then asked for in no training line.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ownlm.corpus.document import Document
+from ownlm.corpus.split import fraction
+
+HELD_OUT_SHARE = 0.1
+# Of a document at most so many questions: a long one would leave the others no room.
+MOST_QUESTIONS = 200
+
+_SENTENCE = re.compile(r"[^\s.!?][^\n.!?]{15,300}(?:[.!?](?=\w)[^\n.!?]{0,300})*[.!?](?=\s|$)")
+_WORD = r"[A-Za-z][\w'’-]*"
+_TERM = rf"(?:(?:The|A|An|This) )?(?P<term>{_WORD}(?: (?:(?:of|the|and|in|for|on|to) )*{_WORD}){{0,5}}?)"
+_SAYS = r"(?P<verb>is|are|was|were|means|refers to|consists of|describes)"
+_DOES = (
+    r"(?P<verb>has|have|had|must|may|can|shall|should|will|does|do|provides?|contains?|includes?|requires?|allows?|"
+    r"causes?|applies|apply|begins?|ends?|lasts?|costs?|pays?|uses?|makes?|shows?|gives?|takes?)"
+)
+_DEFINITION = re.compile(rf"{_TERM} {_SAYS} (?:an?|the|one|any|used|called|not|made|also|often) \S")
+_STATEMENT = re.compile(rf"{_TERM} {_DOES} \S")
+_HEADING = re.compile(r"(?m)^(?:#+ *)?(?P<heading>[A-Z][^\n.!?:;,]{3,60})\n\s*\n?(?P<below>[A-Z][^\n]{40,})")
+# What refers to something that stands elsewhere is no term to ask for.
+_POINTING_WORDS = """
+it this that these those there he she they we you i who which what its his her their our your my here such each every
+some many most all both other others one another anyone someone if when while because although
+"""
+_POINTING = frozenset(_POINTING_WORDS.split())
+
+WHAT_IS = ("What {verb} {term}?", "What {verb} {term}, according to the documents?", "Explain what {term} {verb}.")
+ABOUT = ("What does “{document}” say about {term}?", "What do you know about {term}?", "Tell me about {term}.")
+BELOW = ("What does “{document}” say under “{term}”?", "What stands below the heading “{term}”?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """`forms`: ways to ask that take `term`, `verb` and `document`."""
+
+    forms: tuple[str, ...]
+    term: str
+    verb: str
+    answer: str
+
+    def line(self, rng: random.Random, document: str) -> dict[str, Any]:
+        question = rng.choice(self.forms).format(term=self.term, verb=self.verb, document=document)
+        return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": self.answer}]}
+
+
+def lines_of_documents(
+    documents: Iterable[Document], *, seed: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(training, held out): the text of each document that is read, and questions."""
+    rng = random.Random(seed)
+    training: list[dict[str, Any]] = []
+    held_out: list[dict[str, Any]] = []
+    for document in documents:
+        unread = document.split != "train"
+        if not unread:
+            training.append({"text": document.text})
+        for asked in list(questions(document.text))[:MOST_QUESTIONS]:
+            apart = unread or fraction(seed, "question", asked.answer) < HELD_OUT_SHARE
+            (held_out if apart else training).append(asked.line(rng, _title(document)))
+    rng.shuffle(training)
+    rng.shuffle(held_out)
+    return training, held_out
+
+
+def _title(document: Document) -> str:
+    """What a person would call it: the file's name without its ending."""
+    return re.sub(r"[_-]+", " ", PurePosixPath(document.path).name.split(".")[0]).strip() or "the document"
+
+
+def questions(text: str) -> Iterator[Asked]:
+    """What the rules find to ask in a text, each sentence once, in its order."""
+    said: set[str] = set()
+    for found in _HEADING.finditer(text):
+        below = _first_sentences(found["below"])
+        if below and below not in said:
+            said.add(below)
+            yield Asked(forms=BELOW, term=found["heading"].strip(), verb="", answer=below)
+    for found in _SENTENCE.finditer(text):
+        sentence = " ".join(found[0].split())
+        if sentence in said:
+            continue
+        for rule, forms in ((_DEFINITION, WHAT_IS), (_STATEMENT, ABOUT)):
+            match = rule.match(sentence)
+            if match and _is_term(match["term"]):
+                said.add(sentence)
+                yield Asked(forms=forms, term=_as_asked(match), verb=_verb(match["verb"]), answer=sentence)
+                break
+
+
+def _first_sentences(paragraph: str, most: int = 2) -> str:
+    found = [" ".join(match[0].split()) for match in _SENTENCE.finditer(paragraph)]
+    return " ".join(found[:most])
+
+
+def _is_term(term: str) -> bool:
+    words = term.lower().split()
+    if words[0] in _POINTING or words[-1] in _POINTING or words[-1].endswith("ly"):
+        return False
+    return any(len(word) > 3 for word in words)
+
+
+def _as_asked(match: re.Match[str]) -> str:
+    """The term as it stands within a sentence: an article that begins one loses its large letter."""
+    whole = match.string[: match.end("term")]
+    article, _, rest = whole.partition(" ")
+    return f"{article.lower()} {rest}" if article in ("The", "A", "An", "This") else whole
+
+
+def _verb(verb: str) -> str:
+    return verb if verb in ("is", "are", "was", "were") else "is"
