@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import foreign_tokenizers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import foreign_tokenizers
 from ownlm.errors import OwnlmError
 from ownlm.tokenizer import CHAT_TEMPLATE, ChatTemplate, ModelTemplate, Tokenizer
 from ownlm.tokenizer.settings import Settings

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ownlm.corpus.conversations.problems import MOST_BAD_SHARE
 from ownlm.errors import DamagedError, OwnlmError
 from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer
 from ownlm.train.batch import IGNORE, Batch
@@ -22,8 +23,7 @@ from ownlm.train.render import Counts, Example, Line, Messages, Renderer
 
 # Open rows that a conversation may still join: more fills rows better and costs time.
 _OPEN_ROWS = 8
-# A template that does not take more of the lines than this is the wrong one for them.
-MOST_REFUSED = 0.05
+# So many of the lines that a template does not take are told.
 _TOLD = 5
 
 
@@ -64,7 +64,7 @@ def render_examples(
             counts.refused += 1
             if len(counts.refusals) < _TOLD:
                 counts.refusals.append(f"line {number}: {error}")
-    if counts.refused > MOST_REFUSED * number:
+    if counts.refused > MOST_BAD_SHARE * number:
         raise OwnlmError(
             f"{counts.refused:,} of {number:,} conversations do not suit the chat template; {counts.refusals[0]}"
         )
