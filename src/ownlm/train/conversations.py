@@ -99,6 +99,10 @@ class ConversationRows:
         batch.targets_BT[~torch.from_numpy(trained[:, 1:].copy())] = IGNORE
         return batch
 
+    def rows_in_first_epoch(self) -> int:
+        self._members(0)
+        return len(self._packed)
+
     def _members(self, row: int) -> list[int]:
         if row < self._first_row:
             self._epoch, self._first_row, self._packed = -1, 0, []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ownlm.artefact import Draft, read_card, write_artefact
+from ownlm.corpus.conversations.check import all_text
 from ownlm.corpus.conversations.config import ConversationsConfig
 from ownlm.corpus.conversations.custom import Chat, read_chat
 from ownlm.corpus.conversations.docstring_choice import choices_from_corpus
@@ -24,6 +25,7 @@ from ownlm.corpus.conversations.problems import PROBLEMS_FILE
 from ownlm.corpus.conversations.python_helper import PythonHelper
 from ownlm.corpus.conversations.turns import Exchange, messages
 from ownlm.corpus.document import read_documents
+from ownlm.corpus.privacy import count_personal_data
 
 
 def build_conversations(out: Path, config: ConversationsConfig, *, force: bool = False) -> Path:
@@ -63,6 +65,7 @@ def _write_chat(draft: Draft, chat: Chat, seed: int) -> None:
         **alike,
         lines_read=chat.problems.lines,
         problems=chat.problems.figures(),
+        personal_data=count_personal_data(zip(chat.places, map(all_text, chat.lines), strict=True)),
     )
 
 

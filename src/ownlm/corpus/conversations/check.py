@@ -47,6 +47,11 @@ def checked(line: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     return {**line, "messages": kept}, f"{over} turn(s) after the last answer are taken off" if over else ""
 
 
+def all_text(line: Mapping[str, Any]) -> str:
+    """Everything that the line says, system turns and tools too."""
+    return "\n".join(text for _, text in _texts(line))
+
+
 def wording(line: Mapping[str, Any]) -> str:
     """What a line says, to tell equal and similar ones: without system turns and tools, which many may share."""
     if "text" in line:

@@ -22,12 +22,13 @@ from ownlm.errors import OwnlmError
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """The lines that can be used, in their order; `groups` has the value of --group of each, None where it has none.
+    """The lines that can be used, in their order; of each where it stands, and its value of --group or None.
 
     `content` is a hash of the files read.
     """
 
     lines: list[dict[str, Any]]
+    places: list[str]
     groups: list[str | None]
     problems: Problems
     content: str
@@ -37,6 +38,7 @@ def read_chat(path: Path, *, strict: bool = False, group: str | None = None) -> 
     """Every usable line of the file or folder; OwnlmError where too few are, or with `strict` at the first bad one."""
     problems = Problems(strict=strict)
     lines: list[dict[str, Any]] = []
+    places: list[str] = []
     groups: list[str | None] = []
     said: dict[str, bytes] = {}
     hashes: list[str] = []
@@ -58,6 +60,7 @@ def read_chat(path: Path, *, strict: bool = False, group: str | None = None) -> 
                 if said.setdefault(str(named), print_) != print_:
                     problems.add(name, number, "id used twice", f"has the id {named!r:.60} of another line", "kept")
             lines.append(line)
+            places.append(f"{name}:{number}")
             groups.append(_group_of(entry, group))
         hashes.append(f"{name} {file_sha256(file)}")
     problems.refuse_too_many()
@@ -66,7 +69,7 @@ def read_chat(path: Path, *, strict: bool = False, group: str | None = None) -> 
     if group is not None and not any(groups):
         raise OwnlmError(f"no line of {path} has the field {group!r} with a text or a number; check --group")
     content = hashes[0].split()[-1] if path.is_file() else sha256("\n".join(hashes).encode()).hexdigest()
-    return Chat(lines=lines, groups=groups, problems=problems, content=content)
+    return Chat(lines=lines, places=places, groups=groups, problems=problems, content=content)
 
 
 def _group_of(entry: Mapping[str, Any], group: str | None) -> str | None:
