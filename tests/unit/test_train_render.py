@@ -1,5 +1,6 @@
 """Lines to examples: what is trained, what is too long, what a template does not take."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from ownlm.errors import OwnlmError
 from ownlm.tokenizer import CHAT_TEMPLATE, ChatTemplate, ModelTemplate, Tokenizer
 from ownlm.tokenizer.settings import Settings
 from ownlm.train.conversations import ConversationRows, render_examples
-from ownlm.train.render import Example
+from ownlm.train.render import Example, Renderer
 from tiny_models import tiny_tokenizer
 
 OWN = tiny_tokenizer()
@@ -130,8 +131,8 @@ def test_what_a_template_refuses_is_counted_and_too_much_of_it_stops() -> None:
     tools = {**good, "tools": [{"name": "now"}]}
     examples, counts = render_examples([*[good] * 30, tools], OURS, context=64)
     assert len(examples) == 30 and counts.refused == 1 and counts.refusals[0].startswith("line 31: our own chat format")
-    with pytest.raises(OwnlmError, match=r"^2 of 12 conversations do not suit the chat template; line 11: our own"):
-        render_examples([*[good] * 10, tools, tools], OURS, context=64)
+    with pytest.raises(OwnlmError, match=r"^6 of 16 conversations do not suit the chat template; line 11: our own"):
+        render_examples([*[good] * 10, *[tools] * 6], OURS, context=64)
     with pytest.raises(OwnlmError, match="no chat template; give documents"):
         render_examples([good], None, context=64, tokenizer=OWN)
 
@@ -141,3 +142,20 @@ def test_tools_reach_the_template() -> None:
     line = {"messages": [turn("user", "a"), turn("assistant", "b")], "tools": [{"name": "clock"}]}
     (example,), _ = render_examples([line], template, context=64)
     assert OWN.decode(example.ids).startswith("clock<|im_start|>user") and said(example) == "b<|im_end|>"
+
+
+@pytest.mark.slow
+def test_published_templates_train_every_answer_and_nothing_that_was_asked(shared_data: Path) -> None:
+    talk = [turn("user", "Ask me"), turn("assistant", "Hello you!"), turn("user", "Why?"), turn("assistant", "It is.")]
+    right = 0
+    for path in sorted((shared_data / "chat-templates").glob("*.jinja")):
+        try:
+            template = ModelTemplate(path.read_text(encoding="utf-8"), OWN)
+            renderer = Renderer(template=template, tokenizer=OWN, context=9999)
+            trained = "".join(map(said, renderer.examples({"messages": talk})))
+        except OwnlmError:
+            continue
+        assert trained.count("Hello you!") == trained.count("It is.") == 1, path.name
+        assert "Ask me" not in trained and "Why?" not in trained, path.name
+        right += 1
+    assert right >= 63

@@ -139,8 +139,7 @@ def conversations(
     """
     from ownlm.artefact import read_card
     from ownlm.cli.parts import corpus_folder
-    from ownlm.corpus.conversations import ConversationsConfig, build_conversations
-    from ownlm.corpus.conversations.told import told
+    from ownlm.corpus.conversations import ConversationsConfig, build_conversations, told
 
     corpus = corpus_folder(corpus) if corpus else None
     config = ConversationsConfig(corpus=corpus, chat=chat, from_text=from_text, strict=strict, group=group, seed=seed)

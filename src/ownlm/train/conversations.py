@@ -64,7 +64,8 @@ def render_examples(
             counts.refused += 1
             if len(counts.refusals) < _TOLD:
                 counts.refusals.append(f"line {number}: {error}")
-    if counts.refused > MOST_BAD_SHARE * number:
+    # In a small set, such as what is held out, a few are a large share.
+    if counts.refused > max(_TOLD, MOST_BAD_SHARE * number) or (counts.refused and not examples):
         raise OwnlmError(
             f"{counts.refused:,} of {number:,} conversations do not suit the chat template; {counts.refusals[0]}"
         )
