@@ -85,6 +85,18 @@ def test_ids_and_what_is_trained(tokenizer: Tokenizer, jinja: str) -> None:
     assert not any(prompt.trained)
 
 
+@pytest.mark.parametrize("jinja", [PLAIN, MARKED])
+@pytest.mark.parametrize(("first", "second"), [(False, True), (True, False), (False, False)])
+def test_an_answer_that_is_context_is_not_trained(tokenizer: Tokenizer, jinja: str, first: bool, second: bool) -> None:
+    template = ModelTemplate(jinja, tokenizer)
+    talk = [TALK[0], {**TALK[1], "train": first}, TALK[2], {**TALK[3], "train": second}]
+    rendered = template.render(talk)
+    assert rendered.ids == template.render(TALK).ids
+    wanted = "Hello!<|end|>" * first + "Yes.<|end|>" * second
+    assert trained_text(tokenizer, rendered).replace("> ", ">").lstrip() == wanted
+    assert "train" not in template.text(talk)
+
+
 HOSTILE = st.lists(
     st.sampled_from(
         ["<|end|>", "<s>", "</s>", "<|", "end", "|>", "<", " ", "\n", "<|assistant|>", "<think>", "\U000f0000"]
@@ -186,4 +198,6 @@ def test_our_template_read_as_another_models(kind: str) -> None:
     own = train_tokenizer(["text of user and assistant\n\n"], kind=kind, vocab_size=310)
     ours, theirs = ChatTemplate(own), ModelTemplate(CHAT_TEMPLATE, own)
     assert theirs.render(TALK) == ours.render(TALK)
+    context = [TALK[0], {**TALK[1], "train": False}, *TALK[2:]]
+    assert theirs.render(context) == ours.render(context) != ours.render(TALK)
     assert theirs.question("Hi") == ours.question("Hi")

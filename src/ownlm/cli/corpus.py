@@ -110,6 +110,8 @@ def conversations(
     corpus: Path | None = None,
     chat: Path | None = None,
     from_text: Annotated[bool, Parameter(negative="")] = False,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    group: str | None = None,
     seed: int = 0,
     force: Force = False,
 ) -> int:
@@ -122,20 +124,29 @@ def conversations(
     corpus
         A corpus's folder, or a run's, whose held-out docstrings become an exam.
     chat
-        Your own conversations (.jsonl): these alone are used.
+        Your own conversations or documents, a file or a folder: these alone are used. docs/finetuning.md has the
+        forms.
     from_text
         Make them from the corpus's texts instead of from Python.
+    strict
+        With --chat: refuse at the first bad line.
+    group
+        With --chat: a field of its lines, such as a source; lines with the same value are held out together.
     seed
         Decides every random choice.
     force
         Move an existing folder aside.
     """
+    from ownlm.artefact import read_card
     from ownlm.cli.parts import corpus_folder
-    from ownlm.corpus.conversations import ConversationsConfig, build_conversations
+    from ownlm.corpus.conversations import ConversationsConfig, build_conversations, told
 
     corpus = corpus_folder(corpus) if corpus else None
-    config = ConversationsConfig(corpus=corpus, chat=chat, from_text=from_text, seed=seed)
+    config = ConversationsConfig(corpus=corpus, chat=chat, from_text=from_text, strict=strict, group=group, seed=seed)
     build_conversations(out, config, force=force)
+    if chat is not None:
+        for line in told(read_card(out).figures):
+            _say(line)
     _say(f"the conversations lie in {out}")
     return 0
 

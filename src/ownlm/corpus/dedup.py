@@ -10,7 +10,7 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ _PERMUTATIONS = 128
 # every pair that meets is then judged by all 128 values.
 _BANDS = 32
 _ROWS = _PERMUTATIONS // _BANDS
+
+# Texts that meet more than so many others in their bands are of one large family, and find it among these.
+_MOST_CANDIDATES = 1_000
 
 Digest = npt.NDArray[np.uint32]
 
@@ -69,6 +72,22 @@ def _near_duplicates(texts: Sequence[str], threshold: float) -> set[int]:
         for bucket, key in zip(buckets, keys, strict=True):
             bucket.setdefault(key, []).append(place)
     return gone
+
+
+def near_pairs(texts: Sequence[str], threshold: float) -> Iterator[tuple[int, int]]:
+    """Places of texts that are similar, the earlier one first: enough pairs to join all that are alike."""
+    digests = _digests(texts)
+    places = list(digests)
+    table = np.array(list(digests.values()), dtype=np.uint32).reshape(len(places), _PERMUTATIONS)
+    buckets: list[dict[bytes, list[int]]] = [{} for _ in range(_BANDS)]
+    for row, digest in enumerate(table):
+        keys = [digest[band * _ROWS : (band + 1) * _ROWS].tobytes() for band in range(_BANDS)]
+        met = sorted({other for bucket, key in zip(buckets, keys, strict=True) for other in bucket.get(key, ())})
+        met = met[:_MOST_CANDIDATES]
+        alike = np.mean(table[met] == digest, axis=1) >= threshold if met else ()
+        yield from ((places[other], places[row]) for other, same in zip(met, alike, strict=True) if same)
+        for bucket, key in zip(buckets, keys, strict=True):
+            bucket.setdefault(key, []).append(row)
 
 
 def _digests(texts: Sequence[str]) -> dict[int, Digest]:

@@ -13,7 +13,7 @@ from typing import Any
 from ownlm.artefact import Events, Watch, folder_lock, read_card, write_atomically
 from ownlm.artefact.recipe import from_mapping, read_recipe, to_yaml
 from ownlm.corpus import CorpusConfig, build_corpus, corpus_reference_lines
-from ownlm.corpus.conversations import ConversationsConfig, build_conversations
+from ownlm.corpus.conversations import ConversationsConfig, build_conversations, told
 from ownlm.corpus.make_tokenizer import make_tokenizer
 from ownlm.corpus.shards import bytes_per_token, write_tokens
 from ownlm.errors import OwnlmError
@@ -93,6 +93,9 @@ class _Journey:
             f"{sum(figures[name]['tokens'] for name in figures if name.startswith('validation')):,} held out"
         )
         self._stage("conversations", self._build_conversations)
+        if recipe.chat is not None:
+            for line in told(read_card(self.run / "conversations").figures):
+                tell.say(line)
 
         tell.stage(4, "Pretraining", "Guess the next token, see which came, adjust; then the next ones.")
         self._train("pretrain", "base", self._pretrain)

@@ -4,7 +4,7 @@ from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Rendered
 from ownlm.tokenizer.compression import Compression, Piece, compression, cut
 from ownlm.tokenizer.gguf_export import gguf_metadata
 from ownlm.tokenizer.gguf_vocabulary import tokenizer_from_gguf
-from ownlm.tokenizer.model_template import ModelTemplate, chat_template_of
+from ownlm.tokenizer.model_template import MaskUntoldError, ModelTemplate, chat_template_of
 from ownlm.tokenizer.special import SPECIAL_TOKENS
 from ownlm.tokenizer.stream import StreamDecoder
 from ownlm.tokenizer.surplus import cut_to_rows
@@ -16,6 +16,7 @@ __all__ = [
     "SPECIAL_TOKENS",
     "ChatTemplate",
     "Compression",
+    "MaskUntoldError",
     "ModelTemplate",
     "Piece",
     "Rendered",

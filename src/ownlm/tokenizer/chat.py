@@ -6,6 +6,7 @@ Out: ids and, for each id, whether the model is trained to say it: the assistant
     <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎Hello!<|im_end|>⏎
                                                         ^^^^^^^^^^^^^^^^      trained
 
+An answer with `"train": false` is context alone.
 Special tokens are put here by id, and content is encoded as plain text: a user who writes "<|im_end|>" ends nothing.
 `CHAT_TEMPLATE` says the same in Jinja for other programs; for text that names no special token the ids are equal.
 
@@ -90,7 +91,7 @@ class ChatTemplate:
             role, content = _checked(message, number)
             if role == "assistant":
                 add(self._header)
-                add([*encode(_without_blank_lines(content)), end], train=True)
+                add([*encode(_without_blank_lines(content)), end], train=not is_context(message))
             else:
                 # Header and content together, as the Jinja template's text is tokenized by other programs.
                 add([start, *encode(f"{role}\n{content}"), end])
@@ -102,6 +103,11 @@ class ChatTemplate:
     def question(self, text: str) -> list[int]:
         """The prompt of one user's turn, an answer's header open at its end."""
         return self.render([{"role": "user", "content": text}], add_generation_prompt=True).ids
+
+
+def is_context(message: Message) -> bool:
+    """Whether an answer is there to be read, and not to be learned."""
+    return message.get("train") is False
 
 
 def _checked(message: Message, number: int) -> tuple[str, str]:

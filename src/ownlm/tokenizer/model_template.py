@@ -8,7 +8,7 @@ what an answer said in tokens that are no special ones, such as "<think>", stays
 
 The mask is what the template marks by `{% generation %}`. Without such marks it is found by rendering the conversation
 up to each answer, and with it: what came on is the answer, to the token that ends it. Where a template rewrites what
-went before, that cannot be told, and training is refused.
+went before, that cannot be told, and training is refused. An answer with `"train": false` is context alone.
 """
 
 import re
@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ownlm.errors import OwnlmError
-from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Message, Rendered
+from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Message, Rendered, is_context
 from ownlm.tokenizer.cloak import Cloak, names_pattern, strings_in
 from ownlm.tokenizer.jinja_template import JinjaTemplate
 from ownlm.tokenizer.settings import CHAT_TEMPLATE_FILE, DEFAULT_TEMPLATE, read_templates
@@ -30,6 +32,10 @@ _TOOLS_TEMPLATE = "tool_use"
 # One thing, three names in use; templates read the first, gpt-oss's the second.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _PROBE = "\U0010fffd"
+
+
+class MaskUntoldError(OwnlmError):
+    """Which tokens are the answers cannot be told of this conversation; of one up to its first answer it can."""
 
 
 class ModelTemplate:
@@ -79,14 +85,15 @@ class ModelTemplate:
         """Ids and mask of a conversation; a prompt, which is not trained on, has a mask of False alone."""
         template = self._template(tools)
         given = self._given(messages, tools, variables)
+        context = {place for place, message in enumerate(messages) if is_context(message)}
         cloak, given = template.cloaked(given)
         rendered = template.jinja.render(**given, add_generation_prompt=add_generation_prompt)
         if add_generation_prompt:
             spans = []
         elif template.jinja.marks_generation:
-            spans = rendered.generated
+            spans = _without(context, template, given, rendered.generated)
         else:
-            spans = self._answers(template, given, rendered.text)
+            spans = self._answers(template, given, rendered.text, context)
         return self._encoded(rendered.text, cloak, spans)
 
     def _given(
@@ -122,13 +129,15 @@ class ModelTemplate:
             f"one that is meant to {CHAT_TEMPLATE_FILE} in its folder"
         )
 
-    def _answers(self, template: "_Compiled", given: Mapping[str, Any], whole: str) -> list[tuple[int, int]]:
-        """Where the answers stand in the conversation as it is written, in characters."""
+    def _answers(
+        self, template: "_Compiled", given: Mapping[str, Any], whole: str, context: set[int]
+    ) -> list[tuple[int, int]]:
+        """Where the answers stand that are no `context`, in characters of the conversation as it is written."""
         messages = given["messages"]
         ends = [self.tokenizer.token_bytes(id).decode("utf-8", "replace") for id in self.stop_ids]
         spans = []
         for place, message in enumerate(messages):
-            if message.get("role") != "assistant":
+            if message.get("role") != "assistant" or place in context:
                 continue
             if place == 0:
                 raise OwnlmError("the conversation begins with an answer; to train on it, begin with a question")
@@ -136,7 +145,8 @@ class ModelTemplate:
             def text(turns: list[Any], prompt: bool = False) -> str:
                 return template.jinja.render(**{**given, "messages": turns}, add_generation_prompt=prompt).text
 
-            before, through = messages[:place], text(messages[: place + 1])
+            before = messages[:place]
+            through = whole if place == len(messages) - 1 else text(messages[: place + 1])
             prompt = text(before, prompt=True)
             start = len(prompt)
             if not through.startswith(prompt):
@@ -153,24 +163,29 @@ class ModelTemplate:
         return spans
 
     def _encoded(self, text: str, cloak: Cloak, spans: Sequence[tuple[int, int]]) -> Rendered:
+        marked = np.zeros(len(text) + 1, dtype=np.int32)
+        for start, end in spans:
+            marked[start + 1 : end + 1] = 1
+        marked_before = marked.cumsum()
         ids: list[int] = []
         trained: list[bool] = []
         place = 0
         for piece, hidden in cloak.pieces(text):
             if hidden:
-                new = self._go_on(cloak.names[piece], plain=True)
-                located = [(id, place, place + 1) for id, _, _ in new]
+                new, _ = self._go_on(cloak.names[piece], plain=True)
+                where = np.array([(0, 1)] * len(new))
             else:
-                new = self._go_on(piece, plain=False, first=not ids)
-                located = [(id, place + first, place + last) for id, first, last in new]
-            for id, first, last in located:
-                ids.append(id)
-                trained.append(any(start < max(last, first + 1) and first < end for start, end in spans))
+                new, where = self._go_on(piece, plain=False, first=not ids)
+            if new:
+                first, last = (np.clip(where + place, 0, len(text))).T
+                last = np.minimum(np.maximum(last, first + 1), len(text))
+                trained += (marked_before[last] > marked_before[first]).tolist()
+                ids += new
             place += len(piece)
         return Rendered(ids=ids, trained=trained)
 
-    def _go_on(self, text: str, *, plain: bool, first: bool = False) -> list[tuple[int, int, int]]:
-        """(id, first character, last) of each token of a text that goes on from another, or begins all."""
+    def _go_on(self, text: str, *, plain: bool, first: bool = False) -> tuple[list[int], np.ndarray]:
+        """Ids of a text that goes on from another, or begins all; and of each its first character, and its last."""
         pipeline = self.tokenizer.plain if plain else self.tokenizer.whole
         # A space that encoding puts before a text has no place within one: encode after a line break, and take it off.
         lead = "\n" if self.tokenizer.puts_space_before and not first else ""
@@ -186,7 +201,7 @@ class ModelTemplate:
         if plain and not self.tokenizer.own and set(ids) & set(self.tokenizer.special.values()):
             ids = self.tokenizer.encode(text)
             offsets = [(0, len(text))] * len(ids)
-        return [(id, start - len(lead), end - len(lead)) for id, (start, end) in zip(ids, offsets, strict=True)]
+        return ids, np.array(offsets, dtype=np.int64).reshape(-1, 2) - len(lead)
 
 
 class _Compiled:
@@ -264,7 +279,11 @@ def _message(message: Any, number: int) -> dict[str, Any]:
     """A message as templates want it: no key that says None, and the thoughts by each name that is in use."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise OwnlmError(f'message {number} is no message; write {{"role": "user", "content": "..."}}')
-    plain = {key: value for key, value in _plain(message, f"message {number}").items() if value is not None}
+    plain = {
+        key: value
+        for key, value in _plain(message, f"message {number}").items()
+        if value is not None and key != "train"  # ours alone: no template knows it
+    }
     thoughts = next((plain[name] for name in _REASONING if name in plain), None)
     if thoughts is not None:
         plain = {"thinking": thoughts, **plain, "reasoning_content": thoughts}
@@ -290,8 +309,29 @@ def _alike(one: str, other: str) -> int:
     return min(len(one), len(other))
 
 
+def _without(
+    context: set[int], template: _Compiled, given: Mapping[str, Any], spans: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The spans but for those of the messages in `context`: the ones that come on with them."""
+
+    def marked(turns: int) -> list[tuple[int, int]]:
+        if not turns:
+            return []
+        return template.jinja.render(
+            **{**given, "messages": given["messages"][:turns]}, add_generation_prompt=False
+        ).generated
+
+    left_out: set[int] = set()
+    for place in context:
+        before, through = marked(place), marked(place + 1)
+        if spans[: len(through)] != through:
+            raise _untold(place)
+        left_out.update(range(len(before), len(through)))
+    return [span for number, span in enumerate(spans) if number not in left_out]
+
+
 def _untold(place: int) -> OwnlmError:
-    return OwnlmError(
+    return MaskUntoldError(
         f"which tokens of message {place + 1} are the answer cannot be told, for the chat template rewrites the turns "
         "before it; train with a template that marks them by {% generation %}"
     )

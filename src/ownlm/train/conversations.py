@@ -1,76 +1,74 @@
-"""From conversations to rows: packed whole, loss on the assistant's tokens alone.
+"""From conversations and documents to rows: packed whole, loss on what is to be learned alone.
 
-    row   [conversation 4      ][conversation 0 ][conversation 7          ] . .
-    loss         ^^^^     ^^^^          ^^^^^^^            ^^   ^^^^^
+    row   [conversation 4      ][document 0    ][conversation 7          ] . .
+    loss         ^^^^     ^^^^   ^^^^^^^^^^^^^^           ^^   ^^^^^
 
-A conversation longer than a row keeps its end, where the answers are; what is shortened is counted.
+What is longer than a row is shortened or cut as render.py says, and counted.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ownlm.corpus.conversations.problems import MOST_BAD_SHARE
 from ownlm.errors import DamagedError, OwnlmError
-from ownlm.opened.files import Template
+from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer
 from ownlm.train.batch import IGNORE, Batch
 from ownlm.train.pack import next_token_batch
+from ownlm.train.render import Counts, Example, Line, Messages, Renderer
 
 # Open rows that a conversation may still join: more fills rows better and costs time.
 _OPEN_ROWS = 8
+# So many of the lines that a template does not take are told.
+_TOLD = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One conversation: its ids, and for each whether it is trained."""
-
-    ids: np.ndarray
-    trained: np.ndarray
-
-
-@dataclass(kw_only=True)
-class Counts:
-    """What became of the conversations, for the run's record and the user."""
-
-    conversations: int = 0
-    shortened: int = 0
-    without_target: int = 0
-    tokens: int = 0
-    trained_tokens: int = 0
-
-
-def read_conversations(path: Path) -> Iterator[list[Mapping[str, Any]]]:
-    """Message lists of a .jsonl file of {"messages": [...]} lines."""
+def read_conversations(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of an artefact's .jsonl file: {"messages": [...]}, perhaps with tools, or {"text": "..."}."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield json.loads(line)["messages"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise DamagedError(f'{path}:{number}: no {{"messages": [...]}} line ({error}); mend it') from None
+                entry = json.loads(line)
+                if not isinstance(entry.get("text"), str) and not isinstance(entry["messages"], list):
+                    raise ValueError("its messages are no list")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise DamagedError(
+                    f'{path}:{number}: no line {{"messages": [...]}} or {{"text": "..."}} ({error}); mend it'
+                ) from None
+            yield entry
 
 
 def render_examples(
-    conversations: Iterable[Sequence[Mapping[str, Any]]], template: Template, *, context: int
+    lines: Iterable[Line | Messages],
+    template: ChatTemplate | ModelTemplate | None,
+    *,
+    context: int,
+    tokenizer: Tokenizer | None = None,
 ) -> tuple[list[Example], Counts]:
-    """Every conversation that trains something, as ids and mask; at most context + 1 ids each."""
-    examples, counts = [], Counts()
-    for messages in conversations:
-        rendered = template.render(messages)
-        counts.conversations += 1
-        if len(rendered.ids) > context + 1:
-            counts.shortened += 1
-        ids = np.asarray(rendered.ids[-context - 1 :], dtype=np.int64)
-        trained = np.asarray(rendered.trained[-context - 1 :], dtype=bool)
-        if not trained[1:].any():
-            counts.without_target += 1
-            continue
-        counts.tokens += len(ids)
-        counts.trained_tokens += int(trained[1:].sum())
-        examples.append(Example(ids=ids, trained=trained))
+    """Every line (or list of messages) that trains something, as ids and mask; at most context + 1 ids each.
+
+    `tokenizer` is needed for a model without a chat template, which takes documents alone.
+    """
+    tokenizer = template.tokenizer if template is not None else tokenizer
+    assert tokenizer is not None
+    renderer = Renderer(template=template, tokenizer=tokenizer, context=context)
+    examples, counts, number = [], renderer.counts, 0
+    for number, line in enumerate(lines, start=1):
+        try:
+            examples += renderer.examples(line if isinstance(line, Mapping) else {"messages": line})
+        except OwnlmError as error:
+            counts.refused += 1
+            if len(counts.refusals) < _TOLD:
+                counts.refusals.append(f"line {number}: {error}")
+    # In a small set, such as what is held out, a few are a large share.
+    if counts.refused > max(_TOLD, MOST_BAD_SHARE * number) or (counts.refused and not examples):
+        raise OwnlmError(
+            f"{counts.refused:,} of {number:,} conversations do not suit the chat template; {counts.refusals[0]}"
+        )
     if not examples:
         raise OwnlmError("no conversation has an assistant's turn to train on; give messages with the role assistant")
     return examples, counts
@@ -98,9 +96,13 @@ class ConversationRows:
                 numbers[row, filled:end] = index
                 filled = end
         batch = next_token_batch(tokens, numbers)
-        # A conversation's own first token follows from nothing, and only trained ones are targets.
+        # An example's own first token follows from nothing, and only trained ones are targets.
         batch.targets_BT[~torch.from_numpy(trained[:, 1:].copy())] = IGNORE
         return batch
+
+    def rows_in_first_epoch(self) -> int:
+        self._members(0)
+        return len(self._packed)
 
     def _members(self, row: int) -> list[int]:
         if row < self._first_row:

@@ -2,5 +2,6 @@
 
 from ownlm.corpus.conversations.build import build_conversations
 from ownlm.corpus.conversations.config import ConversationsConfig, ExamSizes, Mixture
+from ownlm.corpus.conversations.told import told
 
-__all__ = ["ConversationsConfig", "ExamSizes", "Mixture", "build_conversations"]
+__all__ = ["ConversationsConfig", "ExamSizes", "Mixture", "build_conversations", "told"]

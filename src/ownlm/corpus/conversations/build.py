@@ -1,7 +1,8 @@
 """Makes the conversations artefact: what the model is tuned on, and what it is examined with.
 
 In:  ConversationsConfig. Out: a folder of kind "conversations":
-     train.jsonl, validation.jsonl   {"messages": [...]} a line
+     train.jsonl, validation.jsonl   {"messages": [...], "tools"?: [...]} or {"text": "..."} a line
+     problems.jsonl                  with --chat: every line that was left out or mended, and why
      exam.jsonl                      {"id", "kind", "question", "answers", ...} a line; absent with --chat
      choose.jsonl                    docstring choice; only where the corpus holds described functions
 """
@@ -13,14 +14,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ownlm.artefact import Draft, file_sha256, read_card, write_artefact
+from ownlm.artefact import Draft, read_card, write_artefact
+from ownlm.corpus.conversations.check import all_text
 from ownlm.corpus.conversations.config import ConversationsConfig
-from ownlm.corpus.conversations.custom import hold_out, read_chat
+from ownlm.corpus.conversations.custom import Chat, read_chat
 from ownlm.corpus.conversations.docstring_choice import choices_from_corpus
 from ownlm.corpus.conversations.from_text import TextHelper
+from ownlm.corpus.conversations.hold_out import hold_out
+from ownlm.corpus.conversations.problems import PROBLEMS_FILE
 from ownlm.corpus.conversations.python_helper import PythonHelper
 from ownlm.corpus.conversations.turns import Exchange, messages
 from ownlm.corpus.document import read_documents
+from ownlm.corpus.privacy import count_personal_data
 
 
 def build_conversations(out: Path, config: ConversationsConfig, *, force: bool = False) -> Path:
@@ -28,26 +33,40 @@ def build_conversations(out: Path, config: ConversationsConfig, *, force: bool =
     inputs: dict[str, str] = {}
     if config.corpus is not None:
         inputs["corpus"] = read_card(config.corpus, kind="corpus").content
-    custom = read_chat(config.chat) if config.chat is not None else None
+    chat = None
     if config.chat is not None:
-        inputs["chat"] = file_sha256(config.chat)
+        chat = read_chat(config.chat, strict=config.strict, group=config.group)
+        inputs["chat"] = chat.content
     how = asdict(config)
     # A card travels; the folders of the machine that made it do not.
     how.update({name: path.name for name in ("corpus", "chat") if (path := getattr(config, name)) is not None})
     with write_artefact(out, "conversations", how=how, inputs=inputs, force=force) as draft:
-        if custom is not None:
-            training, validation = hold_out(custom, config.seed)
-            write_lines(draft.path / "train.jsonl", ({"messages": turns} for turns in training))
-            write_lines(draft.path / "validation.jsonl", ({"messages": turns} for turns in validation))
-            draft.figures.update(conversations=len(training), validation=len(validation))
+        if chat is not None:
+            _write_chat(draft, chat, config.seed)
         else:
             _write_made(draft, config)
-        if config.corpus is not None and custom is None and not config.from_text:
+        if config.corpus is not None and chat is None and not config.from_text:
             items = choices_from_corpus(config.corpus, config.exam.choose, config.seed)
             if items:
                 write_lines(draft.path / "choose.jsonl", items)
             draft.figures["choose"] = len(items)
     return out
+
+
+def _write_chat(draft: Draft, chat: Chat, seed: int) -> None:
+    training, validation, alike = hold_out(chat.lines, chat.groups, seed)
+    write_lines(draft.path / "train.jsonl", training)
+    write_lines(draft.path / "validation.jsonl", validation)
+    write_lines(draft.path / PROBLEMS_FILE, chat.problems.entries())
+    draft.figures.update(
+        conversations=len(training),
+        validation=len(validation),
+        documents=sum("text" in line for line in chat.lines),
+        **alike,
+        lines_read=chat.problems.lines,
+        problems=chat.problems.figures(),
+        personal_data=count_personal_data(zip(chat.places, map(all_text, chat.lines), strict=True)),
+    )
 
 
 def _write_made(draft: Draft, config: ConversationsConfig) -> None:

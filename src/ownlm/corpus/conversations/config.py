@@ -38,7 +38,9 @@ class ConversationsConfig:
     """Where the conversations come from.
 
     corpus:        corpus folder; its held-out docstrings make choose.jsonl, its texts the `from_text` conversations
-    chat:          the user's own conversations (.jsonl): these alone are used, and there is no exam
+    chat:          the user's own conversations, a file or a folder: these alone are used, and there is no exam
+    strict:        with chat: the first bad line is an error, instead of one in twenty
+    group:         with chat: a field of its lines; those with the same value stay on one side of the split
     from_text:     make conversations from the user's own text instead of from Python's
     seed:          decides every draw
     conversations: how many to write for training; the trainer stops when its time is over, not at their end
@@ -47,6 +49,8 @@ class ConversationsConfig:
 
     corpus: Path | None = None
     chat: Path | None = None
+    strict: bool = False
+    group: str | None = None
     from_text: bool = False
     seed: int = 0
     conversations: int = 32_000

@@ -1,101 +1,77 @@
-"""The user's own conversations: a .jsonl file, one conversation a line.
+"""The user's own conversations and documents: files in any of the usual forms into lines of ours.
 
-In:  {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]} (OpenAI's form), or
-     {"prompt": ..., "completion": ...}. Out: conversations, parted into training and validation.
+    files.py ──▶ a line's JSON ──▶ forms.py ──▶ check.py ──▶ kept, mended, or left out and named (problems.py)
 
-Any line that does not fit is an error with its number: a silently dropped line would be silently unlearnt.
+Nothing is dropped in silence: what was read is either here or in the problems.
 """
 
-import json
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ownlm.corpus.conversations.turns import Message
+from ownlm.artefact import file_sha256
+from ownlm.corpus.conversations.check import VERY_LONG_CHARACTERS, checked, wording
+from ownlm.corpus.conversations.files import chat_files, read_rows
+from ownlm.corpus.conversations.forms import read_form
+from ownlm.corpus.conversations.problems import BadLineError, Problems
+from ownlm.corpus.dedup import text_fingerprint
 from ownlm.errors import OwnlmError
 
-VALIDATION_SHARE = 0.05
-FORMS = 'give {"messages": [...]} or {"prompt": "...", "completion": "..."} on every line'
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """The lines that can be used, in their order; of each where it stands, and its value of --group or None.
+
+    `content` is a hash of the files read.
+    """
+
+    lines: list[dict[str, Any]]
+    places: list[str]
+    groups: list[str | None]
+    problems: Problems
+    content: str
 
 
-def read_chat(path: Path) -> list[list[Message]]:
-    """Every conversation of the file; OwnlmError names the first line that is none."""
-    if not path.is_file():
-        raise OwnlmError(f"no such file: {path}; check the spelling of --chat")
-    conversations = list(_read_lines(path))
-    if len(conversations) < 2:
-        raise OwnlmError(f"{path} holds {len(conversations)} conversations; give at least two, better hundreds")
-    return conversations
+def read_chat(path: Path, *, strict: bool = False, group: str | None = None) -> Chat:
+    """Every usable line of the file or folder; OwnlmError where too few are, or with `strict` at the first bad one."""
+    problems = Problems(strict=strict)
+    lines: list[dict[str, Any]] = []
+    places: list[str] = []
+    groups: list[str | None] = []
+    said: dict[str, bytes] = {}
+    hashes: list[str] = []
+    for file in chat_files(path, problems):
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        for _, number, entry in read_rows(file, name, problems):
+            try:
+                line, mended = checked(read_form(entry))
+            except BadLineError as error:
+                problems.add(name, number, error.kind, error.why)
+                continue
+            if mended:
+                problems.add(name, number, "ends without an answer", mended, "mended")
+            words = wording(line)
+            if len(words) > VERY_LONG_CHARACTERS:
+                problems.add(name, number, "very long", f"has {len(words):,} characters", "kept")
+            if isinstance(named := entry.get("id"), str | int):
+                print_ = text_fingerprint(words)
+                if said.setdefault(str(named), print_) != print_:
+                    problems.add(name, number, "id used twice", f"has the id {named!r:.60} of another line", "kept")
+            lines.append(line)
+            places.append(f"{name}:{number}")
+            groups.append(_group_of(entry, group))
+        hashes.append(f"{name} {file_sha256(file)}")
+    problems.refuse_too_many()
+    if len(lines) < 2:
+        raise OwnlmError(f"{path} holds {len(lines)} conversations; give at least two, better hundreds")
+    if group is not None and not any(groups):
+        raise OwnlmError(f"no line of {path} has the field {group!r} with a text or a number; check --group")
+    content = hashes[0].split()[-1] if path.is_file() else sha256("\n".join(hashes).encode()).hexdigest()
+    return Chat(lines=lines, places=places, groups=groups, problems=problems, content=content)
 
 
-def hold_out(conversations: Sequence[list[Message]], seed: int) -> tuple[list[list[Message]], list[list[Message]]]:
-    """(training, validation): one in twenty is held out, at least one; equal ones stay on one side."""
-    distinct: dict[str, list[list[Message]]] = {}
-    for conversation in conversations:
-        distinct.setdefault(json.dumps(conversation), []).append(conversation)
-    if len(distinct) < 2:
-        raise OwnlmError("all conversations of --chat are the same; give at least two different ones")
-    keys = list(distinct)
-    random.Random(seed).shuffle(keys)
-    count = max(1, round(len(keys) * VALIDATION_SHARE))
-    training = [conversation for key in keys[count:] for conversation in distinct[key]]
-    random.Random(seed + 1).shuffle(training)
-    return training, [distinct[key][0] for key in keys[:count]]
-
-
-def _read_lines(path: Path) -> Iterator[list[Message]]:
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _conversation(line, f"{path}:{number}")
-    except UnicodeDecodeError:
-        raise OwnlmError(
-            f"{path}:{number + 1} or a line soon after is not UTF-8 text; save the file as UTF-8"
-        ) from None
-    except OSError as error:
-        raise OwnlmError(f"cannot read {path}: {error.strerror}; check its permissions") from error
-
-
-def _conversation(line: str, where: str) -> list[Message]:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise OwnlmError(f"{where} is not JSON ({error}); {FORMS}") from None
-    if not isinstance(entry, dict):
-        raise OwnlmError(f"{where} is no JSON object; {FORMS}")
-    if "messages" in entry:
-        return _checked(entry["messages"], where)
-    if "prompt" in entry and "completion" in entry:
-        turns = [{"role": "user", "content": entry["prompt"]}, {"role": "assistant", "content": entry["completion"]}]
-        return _checked(turns, where)
-    raise OwnlmError(f"{where} has neither messages nor prompt and completion; {FORMS}")
-
-
-def _checked(turns: Any, where: str) -> list[Message]:
-    if not isinstance(turns, list) or not turns:
-        raise OwnlmError(f"{where}: messages is no list of turns; {FORMS}")
-    conversation: list[Message] = []
-    for place, turn in enumerate(turns, start=1):
-        here = f"{where}: message {place}"
-        role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)
-        if not isinstance(content, str) or not content.strip():
-            raise OwnlmError(f"{here} has no text as its content; give a string that is not empty")
-        # Half a surrogate pair passes through JSON's \u escapes but cannot be written as UTF-8.
-        if content != content.encode(errors="replace").decode():
-            raise OwnlmError(f"{here} holds half a character (a lone surrogate); write the character itself")
-        expected = _expected_roles(conversation)
-        if role not in expected:
-            raise OwnlmError(f"{here} is by {role!r} where {' or '.join(expected)} must speak; put the turns right")
-        conversation.append({"role": str(role), "content": content})
-    if conversation[-1]["role"] != "assistant":
-        raise OwnlmError(f"{where} ends with the {conversation[-1]['role']}; the assistant must have the last word")
-    return conversation
-
-
-def _expected_roles(before: list[Message]) -> tuple[str, ...]:
-    if not before:
-        return ("system", "user")
-    return ("assistant",) if before[-1]["role"] == "user" else ("user",)
+def _group_of(entry: Mapping[str, Any], group: str | None) -> str | None:
+    value = entry.get(group) if group is not None else None
+    return str(value) if isinstance(value, str | int | float) and value != "" else None
