@@ -7,13 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ownlm.api import Answer, Model, finetune, load, pretrain, quickstart
+    from ownlm.api import Answer, Evaluation, Model, evaluate, finetune, load, pretrain, quickstart
     from ownlm.errors import OwnlmError
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Model", "OwnlmError", "__version__", "finetune", "load", "pretrain", "quickstart"]
+__all__ = [
+    "Answer",
+    "Evaluation",
+    "Model",
+    "OwnlmError",
+    "__version__",
+    "evaluate",
+    "finetune",
+    "load",
+    "pretrain",
+    "quickstart",
+]
 
-_HOME = dict.fromkeys(("Answer", "Model", "finetune", "load", "pretrain", "quickstart"), "ownlm.api")
+_PUBLIC = ("Answer", "Evaluation", "Model", "evaluate", "finetune", "load", "pretrain", "quickstart")
+_HOME = dict.fromkeys(_PUBLIC, "ownlm.api")
 _HOME["OwnlmError"] = "ownlm.errors"
 
 

@@ -1,14 +1,17 @@
 """Losses and log-likelihoods: independent of the batch, and equal to plain loops."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ownlm.engine import log_likelihoods
-from ownlm.engine.perplexity import _windows, text_loss
+from ownlm.engine.perplexity import text_loss, windows
+from ownlm.engine.score import token_log_likelihoods
 from ownlm.model import Decoder
+from ownlm.model.rope_scaling import RopeScaling
 from ownlm.train.pretrain import token_sizes
 from tiny_models import random_decoder, random_documents, random_ids, tiny_tokenizer
 
@@ -20,6 +23,13 @@ def model() -> Decoder:
 
 SIZES = token_sizes(tiny_tokenizer())
 DOCUMENTS = [random_ids(length, seed=length) for length in (9, 2, 31, 17, 5, 1)]
+LONGROPE = RopeScaling(
+    rope_type="longrope",
+    factor=4.0,
+    original_max_position_embeddings=12,
+    short_factor=(1.0,) * 8,
+    long_factor=(3.0,) * 8,
+)
 LONG = [random_ids(length, seed=length) for length in (200, 33, 34, 64, 5)]
 
 
@@ -70,7 +80,7 @@ def test_slices_add_up(model: Decoder) -> None:
 @pytest.mark.parametrize("length", [1, 2, 8, 9, 10, 100])
 def test_every_token_but_the_first_is_counted_once(context: int, length: int) -> None:
     counted: list[int] = []
-    for window, fresh in _windows([np.arange(length)], context):
+    for window, fresh in windows([np.arange(length)], context):
         assert 1 < len(window) <= context + 1
         assert fresh == len(window) - 1 or len(window) - fresh >= context // 2
         counted += window[-fresh:].tolist()
@@ -108,8 +118,53 @@ def test_log_likelihoods_against_a_plain_loop(model: Decoder) -> None:
     for context, text in pairs:
         chances = model(torch.tensor([context + text]))[0].double().log_softmax(-1)
         expected.append(sum(float(chances[len(context) + i - 1, id]) for i, id in enumerate(text)))
-    for batch in (1, 2, 16):
-        assert log_likelihoods(model, pairs, batch=batch) == pytest.approx(expected, abs=1e-4)
+    for step_tokens in (1, 30, 512):
+        assert log_likelihoods(model, pairs, step_tokens=step_tokens) == pytest.approx(expected, abs=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sliding_window": 6, "layer_types": ("sliding_attention", "full_attention")},
+        {"attn_logit_softcapping": 5.0},
+        {"rope_scaling": LONGROPE},
+    ],
+    ids=lambda changes: "_".join(changes) or "plain",
+)
+def test_what_shares_a_context_or_a_pass_changes_nothing(changes: dict[str, Any]) -> None:
+    model = random_decoder(seed=3, **changes).eval()
+    contexts = [random_ids(n, seed=n) for n in (3, 9, 1)]
+    pairs = [(context, random_ids(m, seed=m)) for context in contexts for m in (1, 2, 4, 6, 7)]
+    pairs += [(random_ids(8, seed=1), []), (contexts[0], random_ids(40, seed=1))]
+    alone = [log_likelihoods(model, [pair])[0] for pair in pairs]
+    for step_tokens in (1, 17, 40, 512):
+        assert log_likelihoods(model, pairs, step_tokens=step_tokens) == pytest.approx(alone, abs=1e-5)
+    limit = model.config.max_position_embeddings
+    for (context, text), nats in zip(pairs, alone, strict=True):
+        if text and len(context) + len(text) <= limit:
+            chances = model(torch.tensor([(context + text)[:-1]]))[0].double().log_softmax(-1)
+            expected = sum(float(chances[len(context) + place - 1, id]) for place, id in enumerate(text))
+            assert nats == pytest.approx(expected, abs=1e-5)
+
+
+def test_progress_counts_what_is_read_and_a_context_once(model: Decoder) -> None:
+    read: list[tuple[int, int]] = []
+    pairs = [([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([7], [8])]
+    token_log_likelihoods(model, pairs, step_tokens=5, progress=lambda *counts: read.append(counts))
+    assert read == [(5, 5)]
+    token_log_likelihoods(model, pairs[1:], step_tokens=3, progress=lambda *counts: read.append(counts))
+    assert read[1:] == [(1, 4), (4, 4)]
+
+
+def test_a_text_longer_than_the_context_keeps_its_end(model: Decoder) -> None:
+    limit = model.config.max_position_embeddings
+    text = random_ids(limit + 9, seed=4)
+    (nats,) = token_log_likelihoods(model, [([1, 2], text)])
+    assert nats == pytest.approx(
+        token_log_likelihoods(model, [(text[-limit - 1 : -limit], text[-limit:])])[0], abs=1e-5
+    )
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "model": {"artefact"},
     "engine": {"artefact", "tokenizer", "model"},
     "train": {"artefact", "tokenizer", "corpus", "model", "engine", "opened"},
-    "evaluation": {"engine", "model", "tokenizer", "artefact"},
+    "evaluation": {"opened", "engine", "model", "tokenizer", "artefact"},
     "audit": {"evaluation", "corpus", "engine", "model", "tokenizer", "artefact"},
     "report": {"artefact"},
     "plan": {"model", "train"},

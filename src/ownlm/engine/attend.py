@@ -97,7 +97,7 @@ class StepAttention:
             k_BSKD, v_BSKD = self.cache.read(layer, self.short.blocks_Bb, q_HND.dtype)
             q_BH1D = q_HND[:, self.short.places_B].transpose(0, 1).unsqueeze(2)
             seen = self.short.mask(window)
-            mixed = _mix(q_BH1D, k_BSKD.transpose(1, 2), v_BSKD.transpose(1, 2), seen, scale, cap)
+            mixed = mix(q_BH1D, k_BSKD.transpose(1, 2), v_BSKD.transpose(1, 2), seen, scale, cap)
             mixed_HND[:, self.short.places_B] = mixed.squeeze(2).transpose(0, 1)
         for one in self.alone:
             span, place = one.span, slice(one.start, one.start + one.span.count)
@@ -107,7 +107,7 @@ class StepAttention:
             k_KSD = k_SKD[first : span.length].transpose(0, 1)
             v_KSD = v_SKD[first : span.length].transpose(0, 1)
             mask = one.mask(window, span.length - first, q_HND.device)
-            mixed_HND[:, place] = _mix(q_HND[None, :, place], k_KSD[None], v_KSD[None], mask, scale, cap)[0]
+            mixed_HND[:, place] = mix(q_HND[None, :, place], k_KSD[None], v_KSD[None], mask, scale, cap)[0]
         return mixed_HND
 
 
@@ -151,9 +151,7 @@ class _Short:
         return self._masks[window]
 
 
-def _mix(
-    q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None, scale: float, cap: float | None
-) -> Tensor:
+def mix(q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None, scale: float, cap: float | None) -> Tensor:
     """`mask` None: plain causal, or a single token that sees all."""
     count = q_BHTD.shape[2]
     if cap is not None:

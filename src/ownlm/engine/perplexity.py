@@ -66,7 +66,7 @@ def text_loss(
             nats += _window_nats(model, group)
         group.clear()
 
-    for window, fresh in _windows(documents, context):
+    for window, fresh in windows(documents, context):
         group.append((window, fresh))
         tokens += fresh
         size += int(token_bytes[window[-fresh:]].sum())
@@ -79,7 +79,7 @@ def text_loss(
     return TextLoss(nats=nats, tokens=tokens, bytes=size)
 
 
-def _windows(documents: Iterable[np.ndarray], context: int) -> Iterator[tuple[np.ndarray, int]]:
+def windows(documents: Iterable[np.ndarray], context: int) -> Iterator[tuple[np.ndarray, int]]:
     """(ids, how many of the last are counted); at most context + 1 ids, of which the first is input only."""
     stride = max(1, context // 2)
     for ids in documents:

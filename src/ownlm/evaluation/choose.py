@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ownlm.artefact import read_card
 from ownlm.evaluation.exam import read_items
-from ownlm.evaluation.statistics import Share
+from ownlm.evaluation.statistics import Share, sole_best
 
 Score = Callable[[list[tuple[str, str]]], list[float]]
 
@@ -41,6 +41,5 @@ def mark_choices(folder: Path, score: Score) -> list[bool]:
     marks = []
     for item in items:
         gains = [next(scores) - next(scores) for _ in item["options"]]
-        best = max(gains)
-        marks.append(gains[item["right"]] == best and gains.count(best) == 1)
+        marks.append(sole_best(gains) == item["right"])
     return marks

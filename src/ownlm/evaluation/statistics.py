@@ -56,3 +56,9 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
         return 1.0
     tail = sum(math.comb(changed, k) for k in range(min(gained, lost) + 1))
     return min(1.0, float(2 * tail / (1 << changed)))
+
+
+def sole_best(scores: Sequence[float]) -> int | None:
+    """The place of the largest; None where several are: a tie is nobody's."""
+    best = max(scores)
+    return scores.index(best) if scores.count(best) == 1 else None

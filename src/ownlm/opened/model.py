@@ -159,12 +159,13 @@ class Model:
         """For each (context, continuation): how likely the continuation is, in nats."""
         tokenizer = self.tokenizer
         asked = [(tokenizer.prompt_ids(context), tokenizer.continue_ids(text)) for context, text in pairs]
-        return log_likelihoods(self.decoder, asked)
+        return log_likelihoods(self.decoder, asked, adapter=self.adapter)
 
     def answer_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """For each (question, answer): how likely the answer's words are as the next turn, in nats."""
         go_on = self.tokenizer.continue_ids
-        return log_likelihoods(self.decoder, [(self.question_prompt(asked), go_on(text)) for asked, text in pairs])
+        prompts = [(self.question_prompt(asked), go_on(text)) for asked, text in pairs]
+        return log_likelihoods(self.decoder, prompts, adapter=self.adapter)
 
     @property
     def arithmetic(self) -> str:
