@@ -140,7 +140,7 @@ def test_help_names_every_command_and_two_slashes_are_text():
 
 
 def test_where_shows_file_and_line_and_that_a_match_is_no_cause():
-    matches = [SimpleNamespace(text="a list\n  of", source="python", path="json/decoder.py", line=12)]
+    matches = [SimpleNamespace(text="a list\n  of", source="python", path="json/decoder.py", line=12, place="")]
     result = chat("x\n/where\n", where=lambda answer: matches)
     assert '"a list of"' in result.err
     assert "python: json/decoder.py, line 12" in result.err

@@ -59,7 +59,8 @@ def _where(session: Session, terminal: Terminal, argument: str) -> None:
         raise OwnlmError("the training text is not at hand; open the chat of a run whose corpus folder is kept")
     matches = session.options.where(session.last_answer)
     if session.options.json:
-        found = [{"text": m.text, "source": m.source, "path": m.path, "line": m.line} for m in matches]
+        fields = ("text", "source", "path", "line", "place")
+        found = [{name: getattr(match, name) for name in fields} for match in matches]
         terminal.answer(json.dumps({"event": "where", "matches": found}) + "\n")
         return
     if not matches:
@@ -69,7 +70,8 @@ def _where(session: Session, terminal: Terminal, argument: str) -> None:
     for match in matches:
         terminal.note(f'  "{" ".join(match.text.split())}"', style="")
         # A compiled module has no source file, and so no line.
-        place = f", line {match.line}" if match.line else ""
+        line = f"line {match.line}" if match.line else ""
+        place = f", {match.place or line}" if match.place or line else ""
         terminal.note(f"    {match.source}: {match.path}{place}")
     terminal.note("A match is not a cause: the model may have the words from elsewhere.")
 

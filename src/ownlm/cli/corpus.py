@@ -24,7 +24,8 @@ def build(
     out
         The folder to write.
     text
-        A folder of .txt, .md or .jsonl(.gz) files, or hub:NAME. Else: the Python that is installed.
+        A folder of documents (PDF, DOCX, EPUB, HTML, Markdown, text, .jsonl), or hub:NAME. Else: the Python that is
+        installed.
     max_megabytes
         Training text of yours to take at most: whole documents, chosen by the seed.
     seed

@@ -33,7 +33,8 @@ def quickstart(
     steps
         Pretraining steps instead of minutes: fixed outright, and repeatable bit for bit.
     text
-        A folder of your own .txt, .md or .jsonl(.gz) files, or hub:NAME. Else: the Python that is installed.
+        A folder of your own documents (PDF, DOCX, EPUB, HTML, Markdown, text, .jsonl), or hub:NAME. Else: the Python
+        that is installed.
     chat_file
         Your own conversations: a .jsonl file of {"messages": [...]} lines.
     out

@@ -29,6 +29,8 @@ _SCHEMA = pa.schema(
         ("slice", pa.string()),
         ("line_offsets", pa.list_(pa.int32())),
         ("line_numbers", pa.list_(pa.int32())),
+        ("place_offsets", pa.list_(pa.int32())),
+        ("place_names", pa.list_(pa.string())),
     ]
 )
 
@@ -38,6 +40,7 @@ class Document:
     """One text. `lines` holds (character offset, line in the source file), ascending.
 
     Between two entries the source's lines run along with the text's. Empty: the text is the file from line 1.
+    `places` holds (character offset, what begins there), ascending: a page of a PDF, a chapter, a heading.
     """
 
     text: str
@@ -48,6 +51,7 @@ class Document:
     split: str = "train"
     slice: str = ""
     lines: tuple[tuple[int, int], ...] = ()
+    places: tuple[tuple[int, str], ...] = ()
 
     @property
     def size(self) -> int:
@@ -71,6 +75,17 @@ class Document:
             return line
         return line + self.text.count("\n", start, offset)
 
+    def place_at(self, offset: int) -> str:
+        """The page, chapter or heading under which character `offset` stands; empty where there is none."""
+        which = bisect_right([start for start, _ in self.places], offset) - 1
+        return self.places[which][1] if which >= 0 else ""
+
+    def places_between(self, start: int, end: int) -> tuple[tuple[int, str], ...]:
+        """The places of the text from `start` to `end`, counted from `start`."""
+        first = self.place_at(start)
+        within = [(offset - start, name) for offset, name in self.places if start < offset < end]
+        return ((0, first), *within) if first else tuple(within)
+
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """The table, in the order given; equal documents give equal bytes."""
@@ -88,6 +103,8 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
                     "slice": document.slice,
                     "line_offsets": [offset for offset, _ in document.lines],
                     "line_numbers": [line for _, line in document.lines],
+                    "place_offsets": [offset for offset, _ in document.places],
+                    "place_names": [name for _, name in document.places],
                 }
                 for document in group
             ]
@@ -102,5 +119,7 @@ def read_documents(folder: Path, *, split: str | None = None, slice: str | None 
             for row in batch.to_pylist():
                 if split not in (None, row["split"]) or slice not in (None, row["slice"]):
                     continue
-                offsets, numbers = row.pop("line_offsets"), row.pop("line_numbers")
-                yield Document(**row, lines=tuple(zip(offsets, numbers, strict=True)))
+                lines = zip(row.pop("line_offsets"), row.pop("line_numbers"), strict=True)
+                # Corpora of an earlier version have no places.
+                places = zip(row.pop("place_offsets", ()), row.pop("place_names", ()), strict=True)
+                yield Document(**row, lines=tuple(lines), places=tuple(places))

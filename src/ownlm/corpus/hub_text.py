@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from ownlm.corpus.clean import clean_text
 from ownlm.corpus.document import Document
-from ownlm.corpus.folder_text import in_parts, text_of
+from ownlm.corpus.folder_text import in_parts
+from ownlm.corpus.readers.folder import text_of
 from ownlm.errors import OwnlmError
 
 PREFIX = "hub:"

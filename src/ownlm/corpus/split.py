@@ -61,7 +61,8 @@ def hold_out(
         text = _beginning(document.text, most_of_one)
         left_out += len(document.text) - len(text)
         kept = tuple(entry for entry in document.lines if entry[0] < len(text))
-        held.append(replace(document, text=text, split="validation", slice="text", lines=kept))
+        places = document.places_between(0, len(text))
+        held.append(replace(document, text=text, split="validation", slice="text", lines=kept, places=places))
         taken += held[-1].size
     return ordered, held, left_out
 
@@ -83,7 +84,8 @@ def split_into_parts(document: Document, part_characters: int) -> list[Document]
         end = _cut_after(text, start + part_characters, start + 4 * part_characters)
         piece = text[start:end]
         if piece.strip():
-            parts.append(replace(document, text=piece, lines=((0, document.line_at(start)),)))
+            places = document.places_between(start, end)
+            parts.append(replace(document, text=piece, lines=((0, document.line_at(start)),), places=places))
         start = end
     return parts
 

@@ -1,7 +1,7 @@
 """Where an answer stands word for word in what the model was trained on.
 
 In:  the training split of a corpus, perhaps the conversations, and an answer.
-Out: the longest stretches of the answer that stand there, with file and line. A match is not a cause.
+Out: the longest stretches of the answer that stand there, with file and line or page. A match is not a cause.
 
 The text is read as aligned blocks of eight bytes, sorted once:
 
@@ -35,6 +35,7 @@ class Match:
     source: str
     path: str
     line: int
+    place: str = ""  # the page, chapter or heading, where the document has any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,8 @@ class TrainingText:
         number = bisect_right(self.starts, stretch.place) - 1
         document = self.documents[number]
         offset = len(self.data[self.starts[number] : stretch.place].decode())
-        return Match(text=text, source=document.source, path=document.path, line=document.line_at(offset))
+        line, place = document.line_at(offset), document.place_at(offset)
+        return Match(text=text, source=document.source, path=document.path, line=line, place=place)
 
 
 def _longest_around(text: np.ndarray, query: np.ndarray, at: int, places: np.ndarray) -> _Stretch:
