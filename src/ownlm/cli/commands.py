@@ -32,6 +32,7 @@ COMMANDS = {
             "conversations": Command(
                 help="Conversations to tune on, and an exam.", function="ownlm.cli.corpus:conversations"
             ),
+            "parallel": Command(help="Translations into lines to tune on.", function="ownlm.cli.corpus:parallel"),
         },
     ),
     "tokenizer": Command(

@@ -111,6 +111,7 @@ def conversations(
     corpus: Path | None = None,
     chat: Path | None = None,
     from_text: Annotated[bool, Parameter(negative="")] = False,
+    from_documents: Annotated[bool, Parameter(negative="")] = False,
     strict: Annotated[bool, Parameter(negative="")] = False,
     group: str | None = None,
     seed: int = 0,
@@ -129,6 +130,8 @@ def conversations(
         forms.
     from_text
         Make them from the corpus's texts instead of from Python.
+    from_documents
+        For a model that talks already: the corpus's texts as they are, and questions whose answers stand in them.
     strict
         With --chat: refuse at the first bad line.
     group
@@ -143,12 +146,42 @@ def conversations(
     from ownlm.corpus.conversations import ConversationsConfig, build_conversations, told
 
     corpus = corpus_folder(corpus) if corpus else None
-    config = ConversationsConfig(corpus=corpus, chat=chat, from_text=from_text, strict=strict, group=group, seed=seed)
+    config = ConversationsConfig(
+        corpus=corpus,
+        chat=chat,
+        from_text=from_text,
+        from_documents=from_documents,
+        strict=strict,
+        group=group,
+        seed=seed,
+    )
     build_conversations(out, config, force=force)
     if chat is not None:
         for line in told(read_card(out).figures):
             _say(line)
     _say(f"the conversations lie in {out}")
+    return 0
+
+
+def parallel(location: Path, *, into: str, out: Path, language: str | None = None) -> int:
+    """Parallel text into lines to tune on. Example: ownlm corpus parallel locale/de --into German --out german.jsonl
+
+    Parameters
+    ----------
+    location
+        A .po, .tmx or .tsv file, or a folder of them.
+    into
+        The language that is translated into, as the prompts are to name it.
+    out
+        The file to write, a JSON line a pair.
+    language
+        The code of that language, such as de, where a .tmx file holds more than two.
+    """
+    from ownlm.corpus.parallel import write_parallel
+
+    counts = write_parallel(location, out, into=into, language=language)
+    left = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common() if reason != "kept")
+    _say(f"{counts['kept']:,} pairs lie in {out}" + (f" (left out: {left})" if left else ""))
     return 0
 
 

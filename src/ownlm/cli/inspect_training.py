@@ -32,12 +32,10 @@ _STYLES = {
 
 def inspect_training(recipe: "FinetuneRecipe", *, rows: int, json: bool) -> int:
     """Print what the run of `recipe` would train on first."""
-    from ownlm.artefact import verify_artefact
-    from ownlm.artefact.card import CARD_NAME
+    from ownlm.artefact import read_card
     from ownlm.cli.open_model import locate_model
     from ownlm.cli.terminal import is_tty, terminal_columns, use_color
     from ownlm.cli.wrap import wrap_text
-    from ownlm.corpus.conversations import ConversationsConfig, build_conversations
     from ownlm.errors import OwnlmError
     from ownlm.opened import read_files
     from ownlm.tokenizer import ChatTemplate
@@ -49,11 +47,9 @@ def inspect_training(recipe: "FinetuneRecipe", *, rows: int, json: bool) -> int:
     files = read_files(locate_model(recipe.model))
     template = files.template or (ChatTemplate(files.tokenizer) if files.tokenizer.own else None)
     with tempfile.TemporaryDirectory() as temporary:
-        data = Path(recipe.conversations)
-        if not (data / CARD_NAME).is_file():
-            # The user's own file: made into conversations as the run would, and let go again.
-            data = build_conversations(Path(temporary) / "conversations", ConversationsConfig(chat=data))
-        card = verify_artefact(data, "conversations")
+        # What the run would make of the user's own file is made here, and let go again.
+        data = recipe.data(Path(temporary))
+        card = read_card(data)
         if is_tty(sys.stderr):
             sys.stderr.write("reading every line as training does ...\n")
         seen = inspect_lines(

@@ -15,9 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ownlm.artefact import Watch, folder_lock, read_card, verify_artefact
-from ownlm.artefact.card import CARD_NAME
-from ownlm.corpus.conversations import ConversationsConfig, build_conversations
+from ownlm.artefact import Watch, folder_lock, read_card
 from ownlm.engine import Request, Sampling, complete_at_once
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
@@ -31,6 +29,7 @@ from ownlm.train import run_folder
 from ownlm.train.checkpoint import checkpoints
 from ownlm.train.config import TuneConfig
 from ownlm.train.conversations import ConversationRows, read_conversations, render_examples
+from ownlm.train.data import conversations_of
 from ownlm.train.loop import Looks, Rows, fix_plan, train
 from ownlm.train.loss import token_loss
 from ownlm.train.mixture import MixedRows
@@ -61,7 +60,9 @@ class LoraTuning:
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
     """`model`: any MODEL (see model.locate); `conversations`: a folder that `ownlm corpus conversations` wrote, or a
-    data file. `replay`: the same, of what the model is not to forget; `replay_share` of the rows are its.
+    data file, of which lines with one value of the field `group` are never both trained and held out; or, in their
+    stead, `documents`: a folder. `replay`: as conversations, of what the model is not to forget; `replay_share` of the
+    rows are its.
 
     `lora`: train an adapter instead of the weights. `freeze`: parameters that stand still, by their names in a Hugging
     Face folder, * for anything. `ask`: questions that are answered now and then while it trains. `from_scratch` throws
@@ -69,9 +70,11 @@ class FinetuneRecipe:
     """
 
     model: str
-    conversations: str
     out: str
     train: TuneConfig
+    conversations: str | None = None
+    documents: str | None = None
+    group: str | None = None
     lora: LoraTuning | None = None
     freeze: tuple[str, ...] = ()
     replay: str | None = None
@@ -83,10 +86,25 @@ class FinetuneRecipe:
     def __post_init__(self) -> None:
         if self.lora is not None and self.freeze:
             raise OwnlmError("freeze: beside an adapter every weight stands still already; leave freeze or lora out")
+        if (self.conversations is None) == (self.documents is None):
+            raise OwnlmError("give conversations, a data file or folder, or documents, a folder of texts: one of them")
+        if self.group is not None and self.conversations is None:
+            raise OwnlmError("group: documents have no fields; leave group out")
         if not 0 < self.replay_share < 1:
             raise OwnlmError(f"replay_share is a share of the rows, above 0 and below 1, got {self.replay_share}")
         if self.lora is not None and self.from_scratch:
             raise OwnlmError("from_scratch: an adapter needs a model that has learned; leave from_scratch or lora out")
+
+    def data(self, run: Path) -> Path:
+        """The conversations' folder, made in `run` where it is not one already."""
+        return conversations_of(
+            run,
+            "conversations",
+            conversations=self.conversations,
+            documents=self.documents,
+            group=self.group,
+            seed=self.train.seed,
+        )
 
 
 def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) -> Path:
@@ -101,18 +119,18 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
             return run
         place = locate(recipe.model)
         files = read_files(place)
-        data = conversations_of(recipe.conversations, run / "conversations")
+        data = recipe.data(run)
         inputs = {"base": verified_content(place), "conversations": read_card(data).content}
         template = chat_template(files)
         model, adapter = make_trainable(files, recipe)
         check_questions(recipe.ask, template, model.config.max_position_embeddings)
         context, seed = recipe.train.context, recipe.train.seed
-        rendered = partial(render_examples, template=template, context=context)
+        rendered = partial(render_examples, template=template, context=context, tokenizer=files.tokenizer)
         examples, counts = rendered(read_conversations(data / "train.jsonl"))
         held_out, _ = rendered(read_conversations(data / "validation.jsonl"))
         rows: Rows = ConversationRows(examples, context=context, seed=seed)
         if recipe.replay is not None:
-            known = conversations_of(recipe.replay, run / "replay")
+            known = conversations_of(run, "replay", conversations=recipe.replay)
             inputs["replay"] = read_card(known).content
             others, _ = rendered(read_conversations(known / "train.jsonl"))
             rows = MixedRows(rows, ConversationRows(others, context=context, seed=seed), recipe.replay_share)
@@ -144,18 +162,6 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
             base = run_folder.as_seen_from(run, recipe.model)
             run_folder.finish_adapter(run, files, adapter, base=base, plan=plan, inputs=inputs, figures=figures)
     return run
-
-
-def conversations_of(source: str, built: Path) -> Path:
-    """The conversations' folder that `source` is, or the one that is made of the user's data file, in `built`."""
-    path = Path(source)
-    if path.is_dir() and (path / CARD_NAME).is_file():
-        verify_artefact(path, "conversations")
-        return path
-    if not (built / CARD_NAME).is_file():
-        build_conversations(built, ConversationsConfig(chat=path))
-    verify_artefact(built, "conversations")
-    return built
 
 
 def _bytes(tensor: torch.Tensor) -> int:

@@ -19,6 +19,7 @@ from ownlm.corpus.conversations.check import all_text
 from ownlm.corpus.conversations.config import ConversationsConfig
 from ownlm.corpus.conversations.custom import Chat, read_chat
 from ownlm.corpus.conversations.docstring_choice import choices_from_corpus
+from ownlm.corpus.conversations.from_documents import lines_of_documents
 from ownlm.corpus.conversations.from_text import TextHelper
 from ownlm.corpus.conversations.hold_out import hold_out
 from ownlm.corpus.conversations.problems import PROBLEMS_FILE
@@ -26,6 +27,7 @@ from ownlm.corpus.conversations.python_helper import PythonHelper
 from ownlm.corpus.conversations.turns import Exchange, messages
 from ownlm.corpus.document import read_documents
 from ownlm.corpus.privacy import count_personal_data
+from ownlm.errors import OwnlmError
 
 
 def build_conversations(out: Path, config: ConversationsConfig, *, force: bool = False) -> Path:
@@ -43,9 +45,11 @@ def build_conversations(out: Path, config: ConversationsConfig, *, force: bool =
     with write_artefact(out, "conversations", how=how, inputs=inputs, force=force) as draft:
         if chat is not None:
             _write_chat(draft, chat, config.seed)
+        elif config.from_documents:
+            _write_documents(draft, config)
         else:
             _write_made(draft, config)
-        if config.corpus is not None and chat is None and not config.from_text:
+        if config.corpus is not None and chat is None and not (config.from_text or config.from_documents):
             items = choices_from_corpus(config.corpus, config.exam.choose, config.seed)
             if items:
                 write_lines(draft.path / "choose.jsonl", items)
@@ -66,6 +70,24 @@ def _write_chat(draft: Draft, chat: Chat, seed: int) -> None:
         lines_read=chat.problems.lines,
         problems=chat.problems.figures(),
         personal_data=count_personal_data(zip(chat.places, map(all_text, chat.lines), strict=True)),
+    )
+
+
+def _write_documents(draft: Draft, config: ConversationsConfig) -> None:
+    assert config.corpus is not None
+    training, validation = lines_of_documents(read_documents(config.corpus), seed=config.seed)
+    if not validation:
+        raise OwnlmError(
+            "the documents hold no sentence to ask for (the rules know English); tune on them as text, "
+            'a .jsonl file of {"text": "..."} lines'
+        )
+    write_lines(draft.path / "train.jsonl", training)
+    write_lines(draft.path / "validation.jsonl", validation)
+    draft.figures.update(
+        conversations=sum("messages" in line for line in training),
+        validation=len(validation),
+        documents=sum("text" in line for line in training),
+        personal_data=count_personal_data((f"line {n}", all_text(line)) for n, line in enumerate(training, start=1)),
     )
 
 

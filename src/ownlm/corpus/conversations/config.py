@@ -42,6 +42,7 @@ class ConversationsConfig:
     strict:        with chat: the first bad line is an error, instead of one in twenty
     group:         with chat: a field of its lines; those with the same value stay on one side of the split
     from_text:     make conversations from the user's own text instead of from Python's
+    from_documents: the documents of the corpus as they are, and questions whose answers stand in them
     seed:          decides every draw
     conversations: how many to write for training; the trainer stops when its time is over, not at their end
     validation:    how many to hold out
@@ -52,6 +53,7 @@ class ConversationsConfig:
     strict: bool = False
     group: str | None = None
     from_text: bool = False
+    from_documents: bool = False
     seed: int = 0
     conversations: int = 32_000
     validation: int = 400
@@ -59,8 +61,13 @@ class ConversationsConfig:
     exam: ExamSizes = field(default_factory=ExamSizes)
 
     def __post_init__(self) -> None:
-        if self.from_text and self.corpus is None:
-            raise OwnlmError("conversations from text need a corpus; name its folder, or leave from_text out")
+        for name in ("from_text", "from_documents"):
+            if getattr(self, name) and self.corpus is None:
+                raise OwnlmError(f"conversations from text need a corpus; name its folder, or leave {name} out")
+        if self.from_text and self.from_documents:
+            raise OwnlmError(
+                "from_text is for a model that cannot talk yet, from_documents for one that can; give one"
+            )
         if self.conversations < 1 or self.validation < 0:
             raise OwnlmError("conversations must be 1 or more and validation 0 or more; change the recipe")
         weights = self.mixture.as_weights().values()
