@@ -139,6 +139,7 @@ BAD = [
     ("[1]", "is no JSON object", "no known form"),
     ('{"say": "x"}', "has neither messages nor another known form's fields, but say", "no known form"),
     ('{"messages": []}', "messages is no list of turns", "wrong type"),
+    ('{"prompt": [], "completion": []}', "holds lists without a turn", "wrong type"),
     ('{"messages": "x"}', "messages is no list of turns", "wrong type"),
     ('{"messages": [3]}', "message 1 is no object", "wrong type"),
     ('{"messages": [{"content": "x"}]}', "message 1 has no role", "missing role"),
@@ -162,6 +163,7 @@ BAD = [
     (json.dumps({"messages": [HI, {**HELLO, "weight": 0}]}), "every answer is context", "nothing to train on"),
     (json.dumps({"messages": [HI, {**HELLO, "weight": 0.5}]}), "has a weight other", "wrong type"),
     (json.dumps({"messages": [HI, HELLO], "tools": "{"}), "tools is a string that is not JSON", "wrong type"),
+    ('{"prompt": "x", "completion": "y", "tools": [{"a": %s}]}' % ("[" * 200 + "]" * 200), "100 deep", "wrong type"),
     (json.dumps({"messages": [HI, {**HELLO, "tool_calls": [3]}]}), "tool_calls that are no list", "wrong type"),
 ]
 

@@ -13,16 +13,17 @@ from ownlm.cli.terminal import is_tty, terminal_columns
 from ownlm.cli.wrap import wrap_text
 
 if TYPE_CHECKING:
+    from ownlm.model.arithmetic import Dtype
     from ownlm.model.locate import Ask
     from ownlm.opened import Model
 
 
-def open_model(model: str | Path) -> "Model":
-    """To be asked, not saved: so in what is fastest here."""
+def open_model(model: str | Path, *, dtype: "Dtype" = "auto") -> "Model":
+    """To be asked, not saved: so in what is fastest here, unless a command asks for another."""
     from ownlm.opened import load
 
     with ProgressLine() as progress:
-        return load(model, dtype="auto", ask=asker(), progress=progress)
+        return load(model, dtype=dtype, ask=asker(), progress=progress)
 
 
 def model_to_ask(name: str | Path, *, adapter: Path | None = None, speculate: str | None = None) -> "Model":

@@ -85,7 +85,8 @@ def arc(fields: Fields) -> Choice:
     if "query" in fields:
         item = choice_of(fields)
         return Choice(prompt=_asked(_text(fields["query"], "query")), choices=item.choices, answer=item.answer)
-    question, given = fields.get("question"), fields.get("choices")
+    question: Any = fields.get("question")
+    given: Any = fields.get("choices")
     if isinstance(question, Mapping):
         question, given = question.get("stem"), question.get("choices")
     if isinstance(given, Mapping):

@@ -180,7 +180,7 @@ def _parts(total: int, width: int) -> Iterator[int]:
         yield min(piece, total - first)
 
 
-def _middle(values: Floats) -> tuple[float, float]:
-    """What 95 % of the values lie between."""
+def _middle(values: Floats) -> tuple[float, float] | None:
+    """What 95 % of the values lie between; None where all are alike, which says nothing of other items."""
     low, high = np.nanquantile(values, (0.025, 0.975))
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else None

@@ -89,12 +89,15 @@ class Budget:
         waiting = [value]
         while waiting:
             part = waiting.pop()
-            size += len(part) if isinstance(part, str | bytes) else _PART
-            if isinstance(part, Mapping):
-                waiting.extend(part.keys())
-                waiting.extend(part.values())
-            elif isinstance(part, _HOLDERS):
-                waiting.extend(cast(Iterable[Any], part))
+            if isinstance(part, str | bytes):  # first: most parts are
+                size += len(part)
+            else:
+                size += _PART
+                if isinstance(part, Mapping):
+                    waiting.extend(part.keys())
+                    waiting.extend(part.values())
+                elif isinstance(part, _HOLDERS):
+                    waiting.extend(cast(Iterable[Any], part))
             self.check_size(size + _PART * len(waiting))
             seen += 1
             if seen % 1024 == 0:

@@ -13,6 +13,8 @@ from ownlm.corpus.conversations.problems import BadLineError
 
 # About 100,000 tokens: nothing wrong with it, but worth a look.
 VERY_LONG_CHARACTERS = 400_000
+# No tool is described so deep, and what reads it calls itself at each step.
+_DEEPEST = 100
 
 
 def checked(line: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -72,15 +74,17 @@ def _texts(line: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _strings(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    waiting = [value]
+    waiting = [(value, 0)]
     while waiting:
-        part = waiting.pop()
+        part, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise BadLineError("wrong type", f"{where} holds lists or objects more than {_DEEPEST} deep in one another")
         if isinstance(part, str):
             yield where, part
         elif isinstance(part, Mapping):
-            waiting += [*part.keys(), *part.values()]
+            waiting += [(inner, depth + 1) for inner in (*part.keys(), *part.values())]
         elif isinstance(part, list):
-            waiting += part
+            waiting += [(inner, depth + 1) for inner in part]
 
 
 def _out_of_place(before: Mapping[str, Any] | None, role: str) -> str:

@@ -41,6 +41,8 @@ def read_form(entry: object) -> dict[str, Any]:
     if system := found.get("system"):
         before = read_turn(_turn("system", system), 0)
         messages = messages if messages[:1] == [before] else [before, *messages]
+    if not messages:
+        raise BadLineError("wrong type", "holds lists without a turn")
     line: dict[str, Any] = {"messages": messages}
     if tools := _tools(found.get("tools") or found.get("functions")):
         line["tools"] = tools

@@ -9,7 +9,7 @@ A new kind of task is a class with `kind`, `metrics` and `mark`; tests/unit/test
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from ownlm.errors import OwnlmError
@@ -53,14 +53,13 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """`name` as the user wrote it; `data`: file name -> sha256; `about`: what else decides the figures."""
+    """`data`: file name -> sha256. What else decides the figures is a field of the kind's own."""
 
     kind: ClassVar[str]
 
     name: str
     items: Sequence[Any]
     data: Mapping[str, str] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -74,5 +73,5 @@ class Task:
     @property
     def digest(self) -> str:
         """A hash of the items and of what is done with them: figures with the same one can be compared."""
-        content = {"kind": self.kind, "about": dict(self.about), "items": [repr(item) for item in self.items]}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        settings = {one.name: repr(getattr(self, one.name)) for one in fields(self) if one.name not in ("name", "data")}
+        return hashlib.sha256(json.dumps({"kind": self.kind, **settings}).encode()).hexdigest()
