@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ownlm.cli.main import main
+from ownlm.cli.corpus import parallel
 from ownlm.corpus.parallel import read_pairs, write_parallel
 from ownlm.errors import OwnlmError
 
@@ -49,7 +49,7 @@ def test_catalogues_memories_and_tables(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "in" / "en-de.tmx").write_text(tmx({"en": "Open <b>it</b>", "de-DE": "Öffnen"}), encoding="utf-8")
     (tmp_path / "in" / "more.tsv").write_text("Close\tSchließen\nSave\tSpeichern\n", encoding="utf-8")
     out = tmp_path / "pairs.jsonl"
-    assert main(["corpus", "parallel", str(tmp_path / "in"), "--into", "German", "--out", str(out)]) == 0
+    assert parallel(tmp_path / "in", into="German", out=out) == 0
     assert "5 pairs lie in" in capsys.readouterr().out
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     prefix = "Translate into German: "
@@ -61,7 +61,8 @@ def test_catalogues_memories_and_tables(tmp_path: Path, capsys: pytest.CaptureFi
         "Close": "Schließen",
     }
     assert lines[0]["id"] == "de.po:5"
-    assert main(["corpus", "parallel", str(tmp_path / "in"), "--into", "German", "--out", str(out)]) == 2
+    with pytest.raises(OwnlmError, match="exists already"):
+        parallel(tmp_path / "in", into="German", out=out)
 
 
 def test_of_many_languages_one_is_named(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_of_many_languages_one_is_named(tmp_path: Path) -> None:
         ("a.tsv", "no tab here\n", r"a\.tsv:1 has no tab"),
         ("a.tsv", b"caf\xe9\tx\n", "no UTF-8"),
         ("a.tmx", "<tmx><body><tu>", "no TMX"),
-        ("a.po", 'msgid "x\nmsgstr "y"', "no gettext catalogue"),
+        ("a.po", "what is this\n", "no gettext catalogue"),
         ("a.txt", "something", "holds no pairs"),
     ],
 )

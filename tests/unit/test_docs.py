@@ -17,6 +17,7 @@ from ownlm.corpus.config import DEFAULT_WEIGHTS
 from ownlm.corpus.make_tokenizer import TokenizerConfig
 from ownlm.engine import EngineConfig
 from ownlm.journey.recipe import QuickstartRecipe, Shares, default_recipe
+from ownlm.journey.tune import TuneRecipe
 from ownlm.model import ModelShape
 from ownlm.train import FinetuneRecipe, LoraTuning, PretrainRecipe
 from ownlm.train.config import TrainConfig, TuneConfig, TuneOptimizerConfig
@@ -34,6 +35,7 @@ CONFIGS = (
     TokenizerConfig,
     PretrainRecipe,
     FinetuneRecipe,
+    TuneRecipe,
     LoraTuning,
     ModelShape,
     TrainConfig,

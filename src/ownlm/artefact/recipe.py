@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -24,8 +25,23 @@ from ownlm.errors import OwnlmError
 T = TypeVar("T")
 
 
+PACKAGED = "ownlm.recipes"
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in files(PACKAGED).iterdir() if file.name.endswith(".yaml"))
+
+
+def packaged_recipe(name: str) -> str:
+    """The text of a recipe that comes with the package."""
+    return files(PACKAGED).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
 def read_recipe(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
-    """The recipe at `path` as a `kind`, after `overrides` ("a.b=value")."""
+    """The recipe at `path` as a `kind`, after `overrides` ("a.b=value"); or the packaged one of that name."""
+    if not path.exists() and str(path) in recipe_names():
+        return parse_recipe(packaged_recipe(str(path)), kind, overrides, name=f"{path}.yaml")
     if not path.is_file():
         raise OwnlmError(f"no such recipe: {path}; `ownlm quickstart --show-recipe` prints one to begin with")
     try:

@@ -83,11 +83,12 @@ def evaluate(
 
         sys.stdout.write(dumps(found.to_json(), ensure_ascii=False) + "\n")
         return 0
-    _print(found, out)
+    print_evaluation(found, out)
     return 0
 
 
-def _print(found: "Evaluation", out: Path | None) -> None:
+def print_evaluation(found: "Evaluation", out: Path | None = None) -> None:
+    """Each figure with n and interval, and beside it how another model's compares."""
     from ownlm.cli.screen_text import safe_text
     from ownlm.cli.terminal import terminal_columns
     from ownlm.cli.wrap import wrap_text

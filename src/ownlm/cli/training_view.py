@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ownlm.cli.screen_text import safe_text
+from ownlm.corpus.conversations.told import told_personal
 
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 _NARROW = 60
@@ -47,6 +48,8 @@ class TrainingView:
             self.lines = event.get("reference_lines", {})
             if "expected" in event:
                 self._keep(expectation(event["expected"]))
+            for line in told_personal(event["personal_data"]) if "personal_data" in event else ():
+                self._keep(line)
         elif name == "resume":
             self._keep(f"going on from step {event['step']:,} of {self.steps:,}")
         elif name == "step":

@@ -111,18 +111,21 @@ def _tmx(path: Path, name: str, language: str | None) -> Iterator[Pair]:
 
     try:
         # No entities, no network: a memory is often somebody else's file.
-        units = etree.iterparse(str(path), tag="tu", resolve_entities=False, no_network=True, load_dtd=False)
-        for number, (_, unit) in enumerate(units, start=1):
-            texts = [(_language(variant), _segment(variant)) for variant in unit.findall("tuv")]
-            unit.clear()
-            if language is not None:
-                ours = [text for code, text in texts if code.split("-")[0] == language.lower()]
-                others = [text for code, text in texts if code.split("-")[0] != language.lower()]
-                texts = [("", others[0]), ("", ours[0])] if ours and others else []
-            elif len(texts) > 2:
-                raise OwnlmError(f"{path} holds more than two languages; say which to translate into, as --language de")
-            if len(texts) == 2:
-                yield Pair(source=texts[0][1], target=texts[1][1], place=f"{name}:{number}")
+        with path.open("rb") as file:
+            units = etree.iterparse(file, tag="tu", resolve_entities=False, no_network=True, load_dtd=False)
+            for number, (_, unit) in enumerate(units, start=1):
+                texts = [(_language(variant), _segment(variant)) for variant in unit.findall("tuv")]
+                unit.clear()
+                if language is not None:
+                    ours = [text for code, text in texts if code.split("-")[0] == language.lower()]
+                    others = [text for code, text in texts if code.split("-")[0] != language.lower()]
+                    texts = [("", others[0]), ("", ours[0])] if ours and others else []
+                elif len(texts) > 2:
+                    raise OwnlmError(
+                        f"{path} holds more than two languages; say which to translate into, as --language de"
+                    )
+                if len(texts) == 2:
+                    yield Pair(source=texts[0][1], target=texts[1][1], place=f"{name}:{number}")
     except etree.XMLSyntaxError as error:
         raise OwnlmError(f"{path} is no TMX ({error}); take it out") from None
 

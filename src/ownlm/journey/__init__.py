@@ -3,5 +3,6 @@
 from ownlm.journey.narrator import Narrator
 from ownlm.journey.recipe import QuickstartOptions, QuickstartRecipe, default_recipe
 from ownlm.journey.stages import quickstart
+from ownlm.journey.tune import TuneRecipe, tune
 
-__all__ = ["Narrator", "QuickstartOptions", "QuickstartRecipe", "default_recipe", "quickstart"]
+__all__ = ["Narrator", "QuickstartOptions", "QuickstartRecipe", "TuneRecipe", "default_recipe", "quickstart", "tune"]

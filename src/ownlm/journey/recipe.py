@@ -4,11 +4,10 @@ recipe.yaml + options ──▶ QuickstartRecipe ──probe──▶ JourneyPla
 """
 
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from ownlm.artefact.recipe import parse_recipe, read_recipe
+from ownlm.artefact.recipe import packaged_recipe, parse_recipe, read_recipe
 from ownlm.corpus import CorpusConfig
 from ownlm.corpus.conversations import ConversationsConfig
 from ownlm.corpus.make_tokenizer import TokenizerConfig
@@ -123,7 +122,7 @@ class JourneyPlan:
 
 def default_recipe() -> str:
     """The text of recipes/quickstart.yaml."""
-    return files("ownlm.recipes").joinpath("quickstart.yaml").read_text(encoding="utf-8")
+    return packaged_recipe("quickstart")
 
 
 def _repeatable(stage: Stage) -> Stage:

@@ -1,32 +1,39 @@
 """Fine-tuning with its proof: the same questions asked before and after.
 
 recipe ──finetune──▶ model or adapter folder ──evaluate, against the base──▶ evaluation/ in the run's folder
+                                                                         └──▶ README.md, the model's card
 """
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ownlm.artefact import Watch
+from ownlm.artefact import Watch, read_card, write_atomically
 from ownlm.artefact.card import CARD_NAME
 from ownlm.errors import OwnlmError
 from ownlm.evaluation import Evaluation, evaluate
 from ownlm.evaluation.read_task import read_task
+from ownlm.evaluation.results import RESULTS
 from ownlm.evaluation.run import Progress
+from ownlm.opened import load
+from ownlm.report.tuning_card import tuning_card
 from ownlm.train import FinetuneRecipe, finetune
 
 EVALUATION = "evaluation"
-# The run's own conversations, as they were held out: known only once they are made.
+# The run's own conversations, which are known only once they are made.
 HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneRecipe(FinetuneRecipe):
-    """A fine-tuning that is measured: `measure` are tasks as `ownlm evaluate` takes them, and "held-out" for the
-    answers of the conversations that were held out; the first `measure_items` items of each are asked.
+    """A fine-tuning that is measured: `measure` are tasks as `ownlm evaluate` takes them, with "held-out" for the
+    conversations that were held out ("translation=held-out"); the first `measure_items` items of each are asked.
+    `notice` is said with the model wherever it goes, such as "Not advice".
     """
 
     measure: tuple[str, ...] = ()
     measure_items: int = 50
+    notice: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,26 +41,37 @@ class TuneRecipe(FinetuneRecipe):
             raise OwnlmError(f"measure_items must be at least 1, got {self.measure_items}")
 
 
-def tune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None, progress: Progress | None = None) -> Path:
-    """Tune by `recipe`, or go on with it; measure before and after where it says so. Returns the run's folder.
+def tune(
+    recipe: TuneRecipe, *, on_event: Watch = lambda event: None, progress: Progress | None = None
+) -> tuple[Path, Evaluation | None]:
+    """Tune by `recipe`, or go on with it; measure before and after where it says so.
 
-    Raises train.Stopped when asked to stop.
+    Returns the run's folder, and what was measured now. Raises train.Stopped when asked to stop.
     """
-    if not isinstance(recipe, TuneRecipe):
-        return finetune(recipe, on_event=on_event)
     for task in recipe.measure:
-        if task != HELD_OUT:
+        if task.rpartition("=")[2] != HELD_OUT:
             read_task(task, limit=1)  # what is wrong with it is said now, not after the training
     own = {entry.name: getattr(recipe, entry.name) for entry in fields(FinetuneRecipe)}
     run = finetune(FinetuneRecipe(**own), on_event=on_event)
+    found = None
     if recipe.measure and not (run / EVALUATION / CARD_NAME).is_file():
-        measure(run, recipe, progress=progress).save(run / EVALUATION)
-    return run
+        found = measure(run, recipe, progress=progress)
+        found.save(run / EVALUATION)
+    results = run / EVALUATION / RESULTS
+    measured = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
+    text = tuning_card(vars(read_card(run)), measured, name=run.name, notice=recipe.notice)
+    if (run / "README.md").read_text(encoding="utf-8") != text:
+        write_atomically(run / "README.md", text)
+    return run, found
 
 
 def measure(run: Path, recipe: TuneRecipe, *, progress: Progress | None = None) -> Evaluation:
     """The tuned model against the one that it was made from."""
-    built = run / "conversations"
-    held_out = built if built.is_dir() else Path(recipe.conversations)
-    tasks = [str(held_out) if task == HELD_OUT else task for task in recipe.measure]
-    return evaluate(run, tasks, vs=recipe.model, limit=recipe.measure_items, chat=True, progress=progress)
+    tasks = []
+    for task in recipe.measure:
+        name, equals, what = task.rpartition("=")
+        tasks.append(f"{name}{equals}{recipe.data(run)}" if what == HELD_OUT else task)
+    base = load(recipe.model, dtype="float32")
+    # A base that was never tuned to chat cannot be asked as one.
+    vs = base if base.template is not None else None
+    return evaluate(run, tasks, vs=vs, limit=recipe.measure_items, chat=True, progress=progress)

@@ -28,10 +28,10 @@ def model_card(
     title = name or str(summary.get("name") or "A language model")
     sections = (_what(summary), _use(), _how(summary), _quality(summary), _limits(summary))
     body = "\n\n".join("\n".join(section) for section in (list(lines) for lines in sections) if section)
-    return f"{_front_matter(languages, tags)}\n# {_plain(title)}\n\n{body}\n"
+    return f"{front_matter(languages, tags)}\n# {plain(title)}\n\n{body}\n"
 
 
-def _front_matter(languages: Sequence[str], tags: Sequence[str]) -> str:
+def front_matter(languages: Sequence[str], tags: Sequence[str]) -> str:
     # JSON strings are YAML strings, so nothing in a name or tag can break out.
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
     lines += ["license: other", f"license_name: {json.dumps('see the training text')}"]
@@ -86,7 +86,7 @@ def _how(summary: Mapping[str, Any]) -> Iterator[str]:
     if rows:
         yield "## How it was made"
         yield ""
-        yield from _table(("", ""), rows)
+        yield from table(("", ""), rows)
 
 
 def _quality(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -107,7 +107,7 @@ def _quality(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"Bits per byte on held-out documents: {bits:.2f} (lower is better)."
         yield ""
     if rows:
-        yield from _table(("Held-out questions", "right", "95 % interval"), rows)
+        yield from table(("Held-out questions", "right", "95 % interval"), rows)
 
 
 def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
     if limits:
         yield "## What it cannot do"
         yield ""
-        yield from (f"- {_plain(str(limit))}" for limit in limits)
+        yield from (f"- {plain(str(limit))}" for limit in limits)
 
 
 def _interval(share: Mapping[str, Any]) -> str:
@@ -124,14 +124,14 @@ def _interval(share: Mapping[str, Any]) -> str:
     return f"{100 * share['low']:.0f} to {100 * share['high']:.0f} %"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield f"| {' | '.join(header)} |"
     yield "|---" * len(header) + "|"
     for row in rows:
-        yield f"| {' | '.join(_plain(cell).replace('|', chr(92) + '|') for cell in row)} |"
+        yield f"| {' | '.join(plain(cell).replace('|', chr(92) + '|') for cell in row)} |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """One line in which no markup can begin."""
     return " ".join(text.split()).replace("<", "&lt;")
 

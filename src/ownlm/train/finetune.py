@@ -20,7 +20,7 @@ from ownlm.engine import Request, Sampling, complete_at_once
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, evaluating, initialise
-from ownlm.model.locate import locate, verified_content
+from ownlm.model.locate import is_path, locate, verified_content
 from ownlm.model.lora import LoraAdapter, LoraConfig, adapted
 from ownlm.opened.build import build
 from ownlm.opened.files import ModelFiles, Template, read_files
@@ -120,7 +120,8 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         place = locate(recipe.model)
         files = read_files(place)
         data = recipe.data(run)
-        inputs = {"base": verified_content(place), "conversations": read_card(data).content}
+        made = read_card(data)
+        inputs = {"base": verified_content(place), "conversations": made.content}
         template = chat_template(files)
         model, adapter = make_trainable(files, recipe)
         check_questions(recipe.ask, template, model.config.max_position_embeddings)
@@ -135,6 +136,8 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
             others, _ = rendered(read_conversations(known / "train.jsonl"))
             rows = MixedRows(rows, ConversationRows(others, context=context, seed=seed), recipe.replay_share)
         facts: dict[str, Any] = {"conversations": asdict(counts)}
+        if (personal := made.figures.get("personal_data")) is not None:
+            facts["personal_data"] = personal
         seconds = None
         if not checkpoints(run):
             seconds = measured(recipe.train, model, rows, compact_loss=True, trained=adapter)
@@ -154,7 +157,7 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         )
         train(run, plan, model, rows, looks, trained=adapter)
         model.eval()
-        figures = {"conversations": asdict(counts), "validation": look(model)}
+        figures = {**facts, "base": place.name if is_path(recipe.model) else recipe.model, "validation": look(model)}
         files = replace(files, template=template)
         if adapter is None:
             run_folder.finish(run, files, model, plan=plan, inputs=inputs, figures=figures)

@@ -65,9 +65,7 @@ class ConversationsConfig:
             if getattr(self, name) and self.corpus is None:
                 raise OwnlmError(f"conversations from text need a corpus; name its folder, or leave {name} out")
         if self.from_text and self.from_documents:
-            raise OwnlmError(
-                "from_text is for a model that cannot talk yet, from_documents for one that can; give one"
-            )
+            raise OwnlmError("from_text is for a model that cannot talk yet, from_documents for one that can; give one")
         if self.conversations < 1 or self.validation < 0:
             raise OwnlmError("conversations must be 1 or more and validation 0 or more; change the recipe")
         weights = self.mixture.as_weights().values()

@@ -25,7 +25,7 @@ HELD_OUT_SHARE = 0.1
 # Of a document at most so many questions: a long one would leave the others no room.
 MOST_QUESTIONS = 200
 
-_SENTENCE = re.compile(r"[^\s.!?][^\n.!?]{15,300}(?:[.!?](?=\w)[^\n.!?]{0,300})*[.!?](?=\s|$)")
+_SENTENCE = re.compile(r"[^\s.!?][^.!?]{15,300}(?:[.!?](?=\w)[^.!?]{0,300})*[.!?](?=\s|$)")
 _WORD = r"[A-Za-z][\w'’-]*"
 _TERM = rf"(?:(?:The|A|An|This) )?(?P<term>{_WORD}(?: (?:(?:of|the|and|in|for|on|to) )*{_WORD}){{0,5}}?)"
 _SAYS = r"(?P<verb>is|are|was|were|means|refers to|consists of|describes)"
@@ -35,7 +35,7 @@ _DOES = (
 )
 _DEFINITION = re.compile(rf"{_TERM} {_SAYS} (?:an?|the|one|any|used|called|not|made|also|often) \S")
 _STATEMENT = re.compile(rf"{_TERM} {_DOES} \S")
-_HEADING = re.compile(r"(?m)^(?:#+ *)?(?P<heading>[A-Z][^\n.!?:;,]{3,60})\n\s*\n?(?P<below>[A-Z][^\n]{40,})")
+_HEADING = re.compile(r"(?:#+ *)?(?P<heading>[A-Z][^.!?:;,]{3,60})")
 # What refers to something that stands elsewhere is no term to ask for.
 _POINTING_WORDS = """
 it this that these those there he she they we you i who which what its his her their our your my here such each every
@@ -89,26 +89,32 @@ def _title(document: Document) -> str:
 def questions(text: str) -> Iterator[Asked]:
     """What the rules find to ask in a text, each sentence once, in its order."""
     said: set[str] = set()
-    for found in _HEADING.finditer(text):
-        below = _first_sentences(found["below"])
-        if below and below not in said:
-            said.add(below)
-            yield Asked(forms=BELOW, term=found["heading"].strip(), verb="", answer=below)
-    for found in _SENTENCE.finditer(text):
-        sentence = " ".join(found[0].split())
-        if sentence in said:
-            continue
-        for rule, forms in ((_DEFINITION, WHAT_IS), (_STATEMENT, ABOUT)):
-            match = rule.match(sentence)
-            if match and _is_term(match["term"]):
-                said.add(sentence)
-                yield Asked(forms=forms, term=_as_asked(match), verb=_verb(match["verb"]), answer=sentence)
-                break
+    for heading, paragraph in _paragraphs(text):
+        sentences = [" ".join(found[0].split()) for found in _SENTENCE.finditer(paragraph)]
+        if heading and sentences:
+            yield Asked(forms=BELOW, term=heading, verb="", answer=" ".join(sentences[:2]))
+        for sentence in sentences:
+            if sentence in said:
+                continue
+            for rule, forms in ((_DEFINITION, WHAT_IS), (_STATEMENT, ABOUT)):
+                match = rule.match(sentence)
+                if match and _is_term(match["term"]):
+                    said.add(sentence)
+                    yield Asked(forms=forms, term=_as_asked(match), verb=_verb(match["verb"]), answer=sentence)
+                    break
 
 
-def _first_sentences(paragraph: str, most: int = 2) -> str:
-    found = [" ".join(match[0].split()) for match in _SENTENCE.finditer(paragraph)]
-    return " ".join(found[:most])
+def _paragraphs(text: str) -> Iterator[tuple[str, str]]:
+    """(heading, or nothing, and paragraph): blank lines part them, and a heading is a short line with no full stop."""
+    heading = ""
+    for paragraph in re.split(r"\n\s*\n", text):
+        first, _, rest = paragraph.strip().partition("\n")
+        found = _HEADING.fullmatch(first.strip())
+        if found is not None:
+            heading, paragraph = found["heading"].strip(), rest
+        if paragraph.strip():
+            yield heading, paragraph
+            heading = ""
 
 
 def _is_term(term: str) -> bool:
