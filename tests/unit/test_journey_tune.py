@@ -102,6 +102,7 @@ These must be kept.
     begins = "The lease begins on 1 March 2024 and runs for twelve months."
     assert found == [
         ("What does “d” say under “Lease agreement”?", f"{begins} The tenant pays a rent of 950 euros."),
+        (f"Continue: {begins}", "The tenant pays a rent of 950 euros."),
         ("What does “d” say about the lease?", begins),
         ("What does “d” say about the tenant?", "The tenant pays a rent of 950 euros."),
         ("What is a deposit?", "A deposit is a sum that the landlord keeps."),

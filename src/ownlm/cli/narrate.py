@@ -8,12 +8,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ownlm.cli.evaluate import print_evaluation
 from ownlm.cli.screen_text import safe_text
 from ownlm.cli.training_view import TrainingView
+from ownlm.evaluation import Evaluation
 from ownlm.journey import Narrator
 from ownlm.report.words import in_words
 
-STAGES = 6
 _CUT_STYLES = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
 _KINDS = {
     "fact": "facts, in wordings never trained",
@@ -38,7 +39,7 @@ class TerminalNarrator(Narrator):
 
     def stage(self, number: int, title: str, why: str) -> None:
         self.console.print()
-        self.console.print(Text(f"{number}/{STAGES}  {title}", style="bold"))
+        self.console.print(Text(f"{number}/{self.stages}  {title}", style="bold"))
         self.console.print(Text(why, style="dim"))
 
     def say(self, line: str) -> None:
@@ -63,6 +64,9 @@ class TerminalNarrator(Narrator):
         if self.view is not None:
             self.view.close()
         self.view = None
+
+    def measured(self, evaluation: Evaluation) -> None:
+        print_evaluation(evaluation)
 
     def summary(self, summary: dict[str, Any]) -> None:
         print_summary(self.console, summary, self.run)

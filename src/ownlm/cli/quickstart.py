@@ -15,6 +15,7 @@ def quickstart(
     chat_file: Annotated[Path | None, Parameter(name="--chat")] = None,
     out: Path = Path("runs/quickstart"),
     watch: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+    base: str | None = None,
     depth: int | None = None,
     seed: int | None = None,
     recipe: Path | None = None,
@@ -41,6 +42,8 @@ def quickstart(
         The folder for everything that is made.
     watch
         The start of a sentence that it continues now and then while it learns.
+    base
+        An open model to tune on the text instead of making one from nothing, such as smollm2.
     depth
         Layers of the model; else as many as the minutes can feed.
     seed
@@ -54,6 +57,8 @@ def quickstart(
     show_recipe
         Print the recipe that these options make, and end.
     """
+    from ownlm.cli.open_model import fetch_if_starter
+    from ownlm.errors import OwnlmError
     from ownlm.journey import QuickstartOptions
     from ownlm.journey import quickstart as make
     from ownlm.journey.recipe import resolve
@@ -61,6 +66,7 @@ def quickstart(
     from ownlm.train import Stopped
 
     options = QuickstartOptions(
+        base=base,
         recipe=recipe,
         minutes=minutes,
         steps=steps,
@@ -72,15 +78,21 @@ def quickstart(
         set=set_,
     )
     if show_recipe:
+        if base is not None:
+            raise OwnlmError("--show-recipe beside --base: ownlm finetune your-documents --show-recipe prints it")
         from ownlm.artefact.recipe import to_yaml
 
         sys.stdout.write(to_yaml(resolve(options)))
         return 0
+    from ownlm.cli.evaluate import EvaluationLine
     from ownlm.cli.narrate import TerminalNarrator
 
+    if base is not None:
+        fetch_if_starter(base)
     finished = is_finished(out)
     try:
-        make(out, options, narrator=TerminalNarrator(out))
+        with EvaluationLine() as line:
+            make(out, options, narrator=TerminalNarrator(out), progress=line)
     except Stopped:
         sys.stderr.write("\nownlm: stopped and saved; the same command goes on from here\n")
         return 130

@@ -89,8 +89,9 @@ class QuickstartRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartOptions:
-    """What the command line may override; None leaves the recipe's value."""
+    """What the command line may override; None leaves the recipe's value. `base`: an open model to begin from."""
 
+    base: str | None = None
     recipe: Path | None = None
     minutes: float | None = None
     steps: int | None = None

@@ -17,6 +17,8 @@ from ownlm.corpus.conversations import ConversationsConfig, build_conversations,
 from ownlm.corpus.make_tokenizer import make_tokenizer
 from ownlm.corpus.shards import bytes_per_token, write_tokens
 from ownlm.errors import OwnlmError
+from ownlm.evaluation.run import Progress
+from ownlm.journey.based import is_based, quickstart_from
 from ownlm.journey.control import control_steps
 from ownlm.journey.narrator import Narrator
 from ownlm.journey.recipe import JourneyPlan, QuickstartOptions, QuickstartRecipe, make_journey_plan, resolve
@@ -38,12 +40,16 @@ def quickstart(
     options: QuickstartOptions | None = None,
     *,
     narrator: Narrator | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Make a model that chats, from text, or go on making it; returns the folder of all its parts.
+    """Make a model that chats, from text or from an open model (options.base), or go on making it; returns the folder
+    of all its parts. `progress` hears how far the asking before and after is.
 
     Raises train.Stopped when it was asked to stop: the same call goes on where it was.
     """
     run = Path(out)
+    if options is not None and options.base is not None:
+        return quickstart_from(run, options, narrator or Narrator(), progress=progress)
     with folder_lock(run):
         _refuse_foreign(run)
         journey = _Journey(run, options or QuickstartOptions(), narrator or Narrator())
@@ -54,6 +60,8 @@ def quickstart(
 
 def _refuse_foreign(run: Path) -> None:
     """A folder of somebody's own files is no place for a run: their report.html would be taken for ours."""
+    if is_based(run):
+        raise OwnlmError(f"{run} was begun from an open model; go on with it by --base, or name another --out")
     begun = any((run / name).is_file() for name in (OPTIONS, RECIPE))
     if not begun and any(not child.name.startswith(".") for child in run.iterdir()):
         raise OwnlmError(f"{run} holds other files and no run; name another --out")

@@ -78,13 +78,12 @@ def _write_documents(draft: Draft, config: ConversationsConfig) -> None:
     training, validation = lines_of_documents(read_documents(config.corpus), seed=config.seed)
     if not validation:
         raise OwnlmError(
-            "the documents hold no sentence to ask for (the rules know English); tune on them as text, "
-            'a .jsonl file of {"text": "..."} lines'
+            'the documents hold no sentences to ask for; tune on them as text, in .jsonl lines of {"text": "..."}'
         )
     write_lines(draft.path / "train.jsonl", training)
     write_lines(draft.path / "validation.jsonl", validation)
     draft.figures.update(
-        conversations=sum("messages" in line for line in training),
+        conversations=len(training),
         validation=len(validation),
         documents=sum("text" in line for line in training),
         personal_data=count_personal_data((f"line {n}", all_text(line)) for n, line in enumerate(training, start=1)),

@@ -4,10 +4,10 @@ In:  documents. Out: lines for training and held-out ones.
 
     {"text": ...}        each document as it is: its words and its manner
     {"messages": ...}    What is TERM? and the sentence that says it; what the documents say about TERM; a heading and
-                         what stands below it
+                         what stands below it; how a sentence goes on
 
-Every answer stands word for word in a document, so nothing is made up. The rules know English sentences; documents in
-other languages give their text alone. Held out are the questions of documents that are held out, and, of those that are
+Every answer stands word for word in a document, so nothing is made up. The rules know English sentences; of other
+languages they ask how a sentence goes on. Held out are the questions of documents that are held out, and, of those that are
 read, one sentence in ten, which is then asked for in no training line.
 """
 
@@ -26,7 +26,7 @@ HELD_OUT_SHARE = 0.1
 MOST_QUESTIONS = 200
 
 _SENTENCE = re.compile(r"[^\s.!?][^.!?]{15,300}(?:[.!?](?=\w)[^.!?]{0,300})*[.!?](?=\s|$)")
-_WORD = r"[A-Za-z][\w'’-]*"
+_WORD = r"[A-Za-z0-9][\w'’-]*"
 _TERM = rf"(?:(?:The|A|An|This) )?(?P<term>{_WORD}(?: (?:(?:of|the|and|in|for|on|to) )*{_WORD}){{0,5}}?)"
 _SAYS = r"(?P<verb>is|are|was|were|means|refers to|consists of|describes)"
 _DOES = (
@@ -43,6 +43,7 @@ some many most all both other others one another anyone someone if when while be
 """
 _POINTING = frozenset(_POINTING_WORDS.split())
 
+GO_ON = ("Continue: {term}",)
 WHAT_IS = ("What {verb} {term}?", "What {verb} {term}, according to the documents?", "Explain what {term} {verb}.")
 ABOUT = ("What does “{document}” say about {term}?", "What do you know about {term}?", "Tell me about {term}.")
 BELOW = ("What does “{document}” say under “{term}”?", "What stands below the heading “{term}”?")
@@ -93,6 +94,8 @@ def questions(text: str) -> Iterator[Asked]:
         sentences = [" ".join(found[0].split()) for found in _SENTENCE.finditer(paragraph)]
         if heading and sentences:
             yield Asked(forms=BELOW, term=heading, verb="", answer=" ".join(sentences[:2]))
+        for sentence, following in zip(sentences[::4], sentences[1::4], strict=False):
+            yield Asked(forms=GO_ON, term=sentence, verb="", answer=following)
         for sentence in sentences:
             if sentence in said:
                 continue
