@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ownlm.api import Answer, Model, finetune, load, pretrain, quickstart
+    from ownlm.api import Answer, Model, Reply, ask, finetune, load, pretrain, quickstart
     from ownlm.errors import OwnlmError
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Model", "OwnlmError", "__version__", "finetune", "load", "pretrain", "quickstart"]
+__all__ = ["Answer", "Model", "OwnlmError", "Reply", "__version__", "ask", "finetune", "load", "pretrain", "quickstart"]
 
-_HOME = dict.fromkeys(("Answer", "Model", "finetune", "load", "pretrain", "quickstart"), "ownlm.api")
+_HOME = dict.fromkeys(("Answer", "Model", "Reply", "ask", "finetune", "load", "pretrain", "quickstart"), "ownlm.api")
 _HOME["OwnlmError"] = "ownlm.errors"
 
 

@@ -5,8 +5,9 @@ model = ownlm.load("runs/quickstart/chat")
 model.chat([{"role": "user", "content": "What does len do?"}]).text
 """
 
+from ownlm.apps import Reply, ask
 from ownlm.journey import quickstart
 from ownlm.opened import Answer, Model, load
 from ownlm.train import finetune, pretrain
 
-__all__ = ["Answer", "Model", "finetune", "load", "pretrain", "quickstart"]
+__all__ = ["Answer", "Model", "Reply", "ask", "finetune", "load", "pretrain", "quickstart"]

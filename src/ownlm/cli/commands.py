@@ -48,6 +48,7 @@ COMMANDS = {
     "finetune": Command(help="A base model into one that chats, by a recipe.", function="ownlm.cli.finetune:finetune"),
     "generate": Command(help="Continue a text.", function="ownlm.cli.generate:generate"),
     "chat": Command(help="A conversation in the terminal.", function="ownlm.cli.chat:chat"),
+    "ask": Command(help="What your documents say, in their words.", function="ownlm.cli.ask:ask"),
     "show": Command(help="What a model is: family, shape, tokenizer, licence.", function="ownlm.cli.show:show"),
     "convert": Command(help="A model from one format to another, compared.", function="ownlm.cli.convert:convert"),
     "report": Command(help="Write a run's report.html anew.", function="ownlm.cli.report:report"),
