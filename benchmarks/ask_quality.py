@@ -58,7 +58,7 @@ class Row:
 
     @property
     def evidence(self) -> float:
-        return self.judged[0][1] if self.judged else float("-inf")
+        return max((value for _, value in self.judged), default=float("-inf"))
 
 
 def main() -> None:
@@ -116,13 +116,13 @@ def measured(rows: Sequence[Row], files: dict[str, str], *, with_model: bool) ->
         return figures
     least = evidence.LEAST_EVIDENCE
     # Against the file itself, not the passage that it was cut out of.
-    quoted = [(one.text, one.passage.file) for row in rows for one, value in row.judged[:2] if value >= least]
+    quoted = [(one.text, one.passage.file) for row in rows for one, value in row.judged if value >= least]
     figures["quotations_verbatim"] = share([find_quotation(text, files[file]) is not None for text, file in quoted])
     figures["unanswerable_declined"] = share([row.evidence < least for row in no])
     figures["answerable_declined"] = share([row.evidence < least for row in yes])
     answers = [row for row in yes if row.evidence >= least]
     right = [
-        any(is_right(row.question, one.passage, one.text) for one, value in row.judged[:2] if value >= least)
+        any(is_right(row.question, one.passage, one.text) for one, value in row.judged if value >= least)
         for row in answers
     ]
     figures["answers_with_the_fact"] = share(right)

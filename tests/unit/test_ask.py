@@ -108,6 +108,9 @@ def test_without_a_model_it_is_a_search_that_names_file_and_page(folder: Path) -
     assert "scan.pdf" in reply.left_out[0]
     assert ask(folder, "Who is the landlord?").nearest[0].place == "line 1"
     assert ask(folder, 'zebra" OR NEAR(*').answer == DECLINED
+    (folder / "rows.jsonl").write_text('{"text": "One"}\n{"text": "An ibex.\\n\\nA gnu is grazing."}\n')
+    assert ask(folder, "gnu").nearest[0].place == "line 2"
+    assert ask(folder, "gnu ibex", Judge("gnu")).quotations[0].place == "line 2"  # type: ignore[arg-type]
 
 
 def test_with_a_model_it_quotes_or_declines(folder: Path) -> None:

@@ -10,17 +10,20 @@ for word. Without a model it is a search. Where nothing answers it says so, and 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ownlm.apps.evidence import LEAST_EVIDENCE, judged
 from ownlm.apps.passage_index import PassageIndex
 from ownlm.apps.passages import Passage
 from ownlm.apps.quotations import find_quotation
-from ownlm.opened import Model
+
+if TYPE_CHECKING:
+    # A search needs no torch.
+    from ownlm.opened import Model
 
 DECLINED = "Your documents do not say."
 _PASSAGES = 5
 _NEAREST = 3
-_QUOTATIONS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,11 @@ class Reply:
 
 
 def ask(
-    folder: str | Path, question: str, model: Model | None = None, *, report: Callable[[str], None] = lambda line: None
+    folder: str | Path,
+    question: str,
+    model: "Model | None" = None,
+    *,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Reply:
     """Quotations from the documents in `folder` that answer `question`; the passages alone without a `model`."""
     with PassageIndex.open(Path(folder), report) as index:
@@ -64,9 +71,9 @@ def ask(
     return Reply(answer=answer, quotations=quotations, nearest=nearest, left_out=left_out)
 
 
-def _quotations(model: Model, question: str, passages: list[Passage], weights: dict[str, float]) -> list[Source]:
+def _quotations(model: "Model", question: str, passages: list[Passage], weights: dict[str, float]) -> list[Source]:
     """The best first; none where nothing answers."""
-    best = judged(model, question, passages, weights)[:_QUOTATIONS]
+    best = judged(model, question, passages, weights)
     found = [_quoted(sentence.text, sentence.passage) for sentence, evidence in best if evidence >= LEAST_EVIDENCE]
     return [source for source in found if source is not None]
 

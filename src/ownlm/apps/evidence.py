@@ -3,32 +3,35 @@ model finds to make the question likely.
 
     passages  ──▶  sentences  ──▶  a few by words  ──▶  each with its gain by the model
 
-The gain is how much likelier the model finds the question after the sentence than after none, in nats a token. A small
-model asked for an answer makes one up; asked how well a question fits a text it is of use.
+The gain is how much likelier the model finds the question after the sentence than after its document's title alone, in
+nats a token. A small model asked for an answer makes one up; asked how well a question fits a text it is of use.
 Source: the query likelihood of "Improving Passage Retrieval with Zero-Shot Question Generation" (arXiv:2204.07496),
-less the question's own likelihood.
+less what the title alone gives.
 """
 
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ownlm.apps.passages import Passage, sentences
 from ownlm.apps.question_words import TOKENIZER, match_any
-from ownlm.opened import Model
+
+if TYPE_CHECKING:
+    # A search needs no torch.
+    from ownlm.opened import Model
 
 # Below this share of the question's words in the best passage no model is asked.
 LEAST_COVERAGE = 0.5
-# A sentence answers from this evidence on. All three were chosen on one set of questions and are reported on another
-# (benchmarks/ask_quality.py).
-LEAST_EVIDENCE = 1.0
-GAIN_WEIGHT = 0.5
+# A sentence answers from this evidence on, and what the gain counts in it. Both were chosen on one set of questions and
+# are reported on another (benchmarks/ask_quality.py).
+LEAST_EVIDENCE = 0.97
+GAIN_WEIGHT = 0.2
 # Sentences that the model looks at, and how much of each.
 _MOST = 3
 _MOST_CHARACTERS = 240
 _ASK = "Write one question that this text answers."
-_ASK_OF_NOTHING = "Write one question."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,28 +79,32 @@ def likely_sentences(passages: Sequence[Passage], weights: Mapping[str, float]) 
 
 
 def judged(
-    model: Model, question: str, passages: Sequence[Passage], weights: Mapping[str, float]
+    model: "Model", question: str, passages: Sequence[Passage], weights: Mapping[str, float]
 ) -> list[tuple[Sentence, float]]:
     """Sentences with their evidence, the best first; none where no passage is about the question.
 
-    The evidence is the share of the question's words that the sentence has, and the model's gain.
+    The evidence is the share of the question's words in the best passage, and the model's gain by the sentence.
     """
-    titled = [f"{passage.title} {passage.text}" for passage in passages]
-    if max(coverages(titled, weights), default=0.0) < LEAST_COVERAGE:
+    about = max(coverages([f"{passage.title} {passage.text}" for passage in passages], weights), default=0.0)
+    if about < LEAST_COVERAGE:
         return []
     candidates = likely_sentences(passages, weights)
-    pairs = zip(candidates, gains(model, question, candidates), strict=True)
-    return sorted(((one, one.coverage + GAIN_WEIGHT * gain) for one, gain in pairs), key=lambda pair: -pair[1])
+    by_model = [GAIN_WEIGHT * gain for gain in gains(model, question, candidates)]
+    order = sorted(range(len(candidates)), key=lambda which: -(candidates[which].coverage + by_model[which]))
+    return [(candidates[which], about + by_model[which]) for which in order]
 
 
-def gains(model: Model, question: str, candidates: Sequence[Sentence]) -> list[float]:
+def gains(model: "Model", question: str, candidates: Sequence[Sentence]) -> list[float]:
     """For each sentence, in nats a token of the question."""
-    texts = [f"{candidate.passage.title}\n{candidate.text[:_MOST_CHARACTERS]}\n\n" for candidate in candidates]
+    titles = list(dict.fromkeys(candidate.passage.title for candidate in candidates))
+    texts = [f"{candidate.passage.title}\n{candidate.text[:_MOST_CHARACTERS]}" for candidate in candidates]
     if model.template is None:
-        pairs = [(f"{text}Question:", f" {question}") for text in (*texts, "")]
-        *after, before = model.log_likelihoods(pairs)
+        found = model.log_likelihoods([(f"{text}\n\nQuestion:", f" {question}") for text in (*texts, *titles)])
     else:
-        asked = [*(f"{text}{_ASK}" for text in texts), _ASK_OF_NOTHING]
-        *after, before = model.answer_log_likelihoods([(text, question) for text in asked])
+        found = model.answer_log_likelihoods([(f"{text}\n\n{_ASK}", question) for text in (*texts, *titles)])
     tokens = max(len(model.tokenizer.continue_ids(question)), 1)
-    return [(likelihood - before) / tokens for likelihood in after]
+    before = dict(zip(titles, found[len(texts) :], strict=True))
+    return [
+        (likelihood - before[candidate.passage.title]) / tokens
+        for candidate, likelihood in zip(candidates, found, strict=False)
+    ]

@@ -43,7 +43,9 @@ class Passage:
         before = [name for start, name in self.places if start <= offset]
         if before:
             return before[-1]
-        return f"line {self.line + self.text.count(chr(10), 0, offset)}" if self.line else ""
+        # A line of .jsonl holds a whole document.
+        below = 0 if self.file.endswith((".jsonl", ".jsonl.gz")) else self.text.count("\n", 0, offset)
+        return f"line {self.line + below}" if self.line else ""
 
 
 def passages(document: Document) -> Iterator[Passage]:
