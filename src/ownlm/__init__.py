@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ownlm.api import Answer, Evaluation, Model, evaluate, finetune, load, pretrain, quickstart
+    from ownlm.api import Answer, Evaluation, Model, Reply, ask, evaluate, finetune, load, pretrain, quickstart
     from ownlm.errors import OwnlmError
 
 __version__ = "0.1.0"
@@ -16,7 +16,9 @@ __all__ = [
     "Evaluation",
     "Model",
     "OwnlmError",
+    "Reply",
     "__version__",
+    "ask",
     "evaluate",
     "finetune",
     "load",
@@ -24,7 +26,7 @@ __all__ = [
     "quickstart",
 ]
 
-_PUBLIC = ("Answer", "Evaluation", "Model", "evaluate", "finetune", "load", "pretrain", "quickstart")
+_PUBLIC = [name for name in __all__ if name not in ("OwnlmError", "__version__")]
 _HOME = dict.fromkeys(_PUBLIC, "ownlm.api")
 _HOME["OwnlmError"] = "ownlm.errors"
 

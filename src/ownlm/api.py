@@ -5,9 +5,10 @@ model = ownlm.load("runs/quickstart/chat")
 model.chat([{"role": "user", "content": "What does len do?"}]).text
 """
 
+from ownlm.apps import Reply, ask
 from ownlm.evaluation import Evaluation, evaluate
 from ownlm.journey import quickstart
 from ownlm.opened import Answer, Model, load
 from ownlm.train import finetune, pretrain
 
-__all__ = ["Answer", "Evaluation", "Model", "evaluate", "finetune", "load", "pretrain", "quickstart"]
+__all__ = ["Answer", "Evaluation", "Model", "Reply", "ask", "evaluate", "finetune", "load", "pretrain", "quickstart"]

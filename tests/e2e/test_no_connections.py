@@ -40,6 +40,7 @@ def test_tuning_answering_and_looking(workshop: Path, tmp_path: Path) -> None:
         ["finetune", str(tmp_path / "mine.yaml")],
         ["generate", tuned, "The cat", "--max-tokens", "4"],
         ["chat", tuned, "--prompt", "Who are you?", "--max-tokens", "4"],
+        ["ask", str(workshop / "corpus"), "Who are you?", "--model", tuned],
         ["doctor"],
         ["starter", "list"],
         ["starter", "remove", "smollm2"],

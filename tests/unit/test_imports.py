@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "audit": {"evaluation", "corpus", "engine", "model", "tokenizer", "artefact"},
     "report": {"artefact"},
     "plan": {"model", "train"},
-    "apps": {"engine", "corpus", "model", "tokenizer", "artefact"},
+    "apps": {"engine", "corpus", "model", "tokenizer", "artefact", "opened"},
     "server": {"engine", "apps", "model", "tokenizer", "artefact"},
     "recipes": set[str](),  # holds data only
 }

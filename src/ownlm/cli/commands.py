@@ -50,6 +50,7 @@ COMMANDS = {
     "generate": Command(help="Continue a text.", function="ownlm.cli.generate:generate"),
     "chat": Command(help="A conversation in the terminal.", function="ownlm.cli.chat:chat"),
     "evaluate": Command(help="How good a model is, alone or against another.", function="ownlm.cli.evaluate:evaluate"),
+    "ask": Command(help="What your documents say, in their words.", function="ownlm.cli.ask:ask"),
     "show": Command(help="What a model is: family, shape, tokenizer, licence.", function="ownlm.cli.show:show"),
     "convert": Command(help="A model from one format to another, compared.", function="ownlm.cli.convert:convert"),
     "report": Command(help="Write a run's report.html anew.", function="ownlm.cli.report:report"),

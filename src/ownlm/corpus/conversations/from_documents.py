@@ -7,8 +7,8 @@ In:  documents. Out: lines for training and held-out ones.
                          what stands below it; how a sentence goes on
 
 Every answer stands word for word in a document, so nothing is made up. The rules know English sentences; of other
-languages they ask how a sentence goes on. Held out are the questions of documents that are held out, and, of those that are
-read, one sentence in ten, which is then asked for in no training line.
+languages they ask how a sentence goes on. Held out are the questions of documents that are held out, and, of those
+that are read, one sentence in ten, which is then asked for in no training line.
 """
 
 import random
