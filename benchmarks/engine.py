@@ -9,6 +9,7 @@ in turn.
     streams   16 prompts of 128 tokens, 128 new tokens each, together
     prefix    a prompt of 1,000 tokens and 20 others, twice, the last 20 differing: the second's time to its first token
     lookup    "rewrite this text", answered by the text itself: with prompt lookup and without
+    choices   8 contexts of 64 tokens with 4 continuations of 24: read once and scored, or each as a prompt of its own
 """
 
 import sys
@@ -24,7 +25,7 @@ import torch
 from _common import Target, finish, has_fast_bfloat16, parser, python_text, set_threads, spread, table
 from _random_model import random_file
 
-from ownlm.engine import Engine, EngineConfig, Request, Sampling
+from ownlm.engine import Engine, EngineConfig, Request, Sampling, log_likelihoods
 from ownlm.engine.speculate import PromptLookup
 from ownlm.opened import Model, load
 
@@ -36,6 +37,7 @@ TARGETS: dict[str, Target] = {
     "streams_over_one_stream": (">=", 4.0),
     "prefix_second_over_first": ("<=", 0.15),
     "lookup_over_plain": (">=", 1.5),
+    "choices_over_prompts": (">=", 1.5),
 }
 
 
@@ -85,6 +87,7 @@ class Sizes:
         self.streams, self.stream_prompt, self.stream_new = (4, 16, 8) if quick else (16, 128, 128)
         self.prefix, self.tail = (64, 4) if quick else (1000, 20)
         self.copied = 24 if quick else 200
+        self.contexts, self.context, self.choice = (2, 16, 4) if quick else (8, 64, 24)
         self.text = "".join(python_text(200_000))
 
 
@@ -102,6 +105,8 @@ class Ours:
             "prefix second": lambda: self.prefix()[1],
             "plain copy": lambda: self.copy(lookup=False),
             "lookup copy": lambda: self.copy(lookup=True),
+            "choices": lambda: _seconds(lambda: log_likelihoods(self.model.decoder, self.pairs())),
+            "choice prompts": self.choice_prompts,
         }
 
     def engine(self) -> Engine:
@@ -132,6 +137,17 @@ class Ours:
             engine.add(_request(self.ids[: sizes.prefix] + self.ids[place : place + sizes.tail], 1))
             times.append(_seconds(lambda: _drain(engine)))
         return times[0], times[1]
+
+    def pairs(self) -> list[tuple[list[int], list[int]]]:
+        sizes, text = self.sizes, iter(self.ids)
+        contexts = [[next(text) for _ in range(sizes.context)] for _ in range(sizes.contexts)]
+        return [(context, [next(text) for _ in range(sizes.choice)]) for context in contexts for _ in range(4)]
+
+    def choice_prompts(self) -> float:
+        engine, sampling = self.engine(), Sampling(max_tokens=1, prompt_logprobs=True)
+        for context, choice in self.pairs():
+            engine.add(Request(prompt=context + choice, sampling=sampling))
+        return _seconds(lambda: _drain(engine))
 
     def copy(self, *, lookup: bool) -> float:
         """The answer is forced to be the text, whatever the model would say: how well it copies is not asked here."""
@@ -258,6 +274,7 @@ def figures_of(seconds: dict[tuple[str, str], list[float]], sizes: Sizes) -> dic
         sizes.streams * sizes.stream_new / times[side, "streams"] * times[side, "decode"] / sizes.new
     )
     figures["prefix_second_over_first"] = times[side, "prefix second"] / times[side, "prefix first"]
+    figures["choices_over_prompts"] = times[side, "choice prompts"] / times[side, "choices"]
     figures["lookup_over_plain"] = times[side, "plain copy"] / times[side, "lookup copy"]
     return figures
 

@@ -63,6 +63,7 @@ def test_answers_in_every_form(tmp_path: Path, row: dict[str, Any], answers: tup
         ([CHOICES, CHOICES | {"choices": ["one", ""]}], "its choice is empty"),
         ([CHOICES, {"choices": ["a", "b"], "answer": 0}], "none of question, prompt"),
         ([{"prompt": "a"}], 'no "answer"'),
+        ([{"messages": [{"role": "user"}], "answer": "a"}], r"mine\.jsonl:1: its messages must be"),
         ([{"prompt": "a", "answers": []}], "answers are none"),
         ([{"text": "a"}, {"txt": "b"}], r'mine\.jsonl:2: it has no "text"'),
         ([], "holds nothing to ask; give"),

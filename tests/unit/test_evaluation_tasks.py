@@ -218,10 +218,8 @@ class LongAnswers(Task):
         return (Metric(name="words", better=None),)
 
     def mark(self, subject: Subject) -> list[Outcome]:
-        said = subject.answers(self.items, max_tokens=64, stop=())
-        return [
-            Outcome(rows={"words": (float(len(one.text.split())), 1.0)}, record={"answer": one.text}) for one in said
-        ]
+        texts = [one.text for one in subject.answers(self.items, max_tokens=64, stop=())]
+        return [Outcome(rows={"words": (float(len(text.split())), 1.0)}, record={"answer": text}) for text in texts]
 
 
 def test_a_kind_of_ones_own() -> None:

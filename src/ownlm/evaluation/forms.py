@@ -61,8 +61,9 @@ def prompt_of(fields: Fields) -> Prompt:
     if name is None:
         raise ValueError(f"it has none of {', '.join(_PROMPTS)}")
     if name == "messages":
-        messages = fields["messages"]
-        if not isinstance(messages, list) or not messages or not all(isinstance(one, Mapping) for one in messages):
+        given = fields["messages"]
+        messages = [one for one in _mappings(given) if isinstance(one.get("role"), str) and "content" in one]
+        if not messages or len(messages) < len(given):
             raise ValueError('its messages must be a list such as [{"role": "user", "content": "Hello"}]')
         return Prompt(text=None, messages=tuple(messages))
     text = _text(fields[name], name)

@@ -47,7 +47,7 @@ def ratio(sums: Floats) -> Floats:
 class Metric:
     """`better`: None where neither way is. `chance`: what knowing nothing gives, if that can be said.
 
-    A `share` has rows (1, 1) and (0, 1). `percent` is for printing alone.
+    A `share` has rows (1, 1) and (0, 1).
     """
 
     name: str

@@ -47,7 +47,8 @@ def read_task(written: str | Path, *, limit: int | None = None) -> Task:
     if path is None:
         return GroupSwap(name=name, items=SWAPS[:limit])
     with read_errors(path):
-        task = _read(name, path, limit)
+        # "." and ".." have a name only where they lead to.
+        task = _read(name, path if path.name not in ("", "..") else path.resolve(), limit)
     if not task.items:
         raise OwnlmError(f"{path} holds nothing to ask; {FORMS}")
     return task
