@@ -14,9 +14,10 @@ def build(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     keep_blocks: bool = False,
+    four_bits: bool = False,
 ) -> Decoder:
     """As build_decoder; an adapter is merged where float32 weights can take it whole, else it stands beside them."""
-    decoder = build_decoder(files.checkpoint, device=device, dtype=dtype, keep_blocks=keep_blocks)
+    decoder = build_decoder(files.checkpoint, device=device, dtype=dtype, keep_blocks=keep_blocks, four_bits=four_bits)
     if files.adapter is not None:
         adapter = LoraAdapter.load(files.adapter, decoder)
         if dtype == torch.float32 and not decoder.in_blocks:
