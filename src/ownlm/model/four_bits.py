@@ -81,7 +81,7 @@ def to_blocks(weight_OE: Tensor, name: str) -> Blocks:
     """Float weights in blocks of 4 bits."""
     numbers = weight_OE.detach().float().cpu().contiguous().numpy()
     rows = len(numbers)
-    stored = memoryview(quantize(numbers, _KIND.name, name).reshape(-1))
+    stored = quantize(numbers, _KIND.name, name).reshape(-1).data
     levels, scales, minima = read_blocks(stored, _KIND, name)
     levels_OE, scales_OG, minima_OG = (torch.from_numpy(part.reshape(rows, -1)) for part in (levels, scales, minima))
     return Blocks(levels=levels_OE, scales=scales_OG, minima=minima_OG)

@@ -118,7 +118,7 @@ def convert(
     if len(ids) < _LEAST_TOKENS:
         raise OwnlmError(f"the text to compare on has fewer than {_LEAST_TOKENS} tokens; give a longer one")
     # An adapter's change is finer than what the file of its base holds.
-    enough = "F32" if files.adapter else _as_wide_as(files.checkpoint, matrices_alone=to_gguf)
+    enough = "F32" if files.adapter else as_wide_as(files.checkpoint, matrices_alone=to_gguf)
     kind = enough if quantization is None else quantization.upper()
     if kind not in (_MOST_ERROR if to_gguf else FLOATS):
         known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
@@ -139,7 +139,7 @@ def convert(
         if to_gguf:
             write_file(draft.path, checkpoint, files, quantization=kind)
         else:
-            write_folder(draft.path, _cast(checkpoint, kind), files)
+            write_folder(draft.path, cast(checkpoint, kind), files)
         written = read_files(draft.path)
         _check_tensors(checkpoint, written.checkpoint, norm_offset=before.config.norm_offset)
         _check_tokens(files, written)
@@ -204,20 +204,20 @@ def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Draft]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _as_wide_as(checkpoint: Checkpoint, *, matrices_alone: bool) -> str:
+def as_wide_as(checkpoint: Checkpoint, *, matrices_alone: bool) -> str:
     """The smallest float type that holds every tensor as it is stored; in GGUF vectors are F32 anyhow."""
     tensors = checkpoint.tensors.values()
     stored = {tensor.stored_as for tensor in tensors if len(tensor.shape) > 1 or not matrices_alone}
     return stored.pop() if len(stored) == 1 and stored <= {"F16", "BF16"} else "F32"
 
 
-def _cast(checkpoint: Checkpoint, kind: str) -> Checkpoint:
+def cast(checkpoint: Checkpoint, kind: str) -> Checkpoint:
     dtype = FLOATS[kind]
 
-    def cast(tensor: StoredTensor) -> StoredTensor:
+    def as_kind(tensor: StoredTensor) -> StoredTensor:
         return replace(tensor, stored_as=kind, read=lambda: tensor.read().to(dtype))
 
-    tensors = {key: cast(tensor) for key, tensor in checkpoint.tensors.items()}
+    tensors = {key: as_kind(tensor) for key, tensor in checkpoint.tensors.items()}
     return replace(checkpoint, fields={**checkpoint.fields, **dtype_fields(dtype)}, tensors=tensors)
 
 

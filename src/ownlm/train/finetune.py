@@ -24,6 +24,7 @@ from ownlm.model.locate import locate, verified_content
 from ownlm.model.lora import LoraAdapter, LoraConfig, adapted
 from ownlm.opened.build import build
 from ownlm.opened.files import ModelFiles, Template, read_files
+from ownlm.opened.surgery import add_tokens, with_chat_template
 from ownlm.tokenizer import ChatTemplate
 from ownlm.train import run_folder
 from ownlm.train.config import TuneConfig
@@ -62,6 +63,8 @@ class LoraTuning:
 class FinetuneRecipe:
     """`model`: any MODEL (see model.locate); `conversations`: a folder with train.jsonl and validation.jsonl.
 
+    `chat_template`: "chatml" or a Jinja file, for a model that was never tuned to chat, or instead of its own.
+    `add_tokens`: new special tokens, whose rows begin as the mean of the others.
     `lora`: train an adapter instead of the weights. `freeze`: parameters that stand still, by their names in a Hugging
     Face folder, * for anything. `ask`: questions that are answered now and then while it trains. `from_scratch` throws
     the base's weights away: a control that shows what pretraining is for.
@@ -71,6 +74,8 @@ class FinetuneRecipe:
     conversations: str
     out: str
     train: TuneConfig
+    chat_template: str | None = None
+    add_tokens: tuple[str, ...] = ()
     lora: LoraTuning | None = None
     freeze: tuple[str, ...] = ()
     ask: tuple[str, ...] = ()
@@ -95,7 +100,7 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         if run_folder.is_finished(run):
             return run
         place = locate(recipe.model)
-        files = read_files(place)
+        files = with_wishes(read_files(place), recipe)
         conversations = verify_artefact(data, "conversations")
         inputs = {"base": verified_content(place), "conversations": conversations.content}
         template = chat_template(files)
@@ -126,14 +131,28 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
     return run
 
 
+def with_wishes(files: ModelFiles, recipe: FinetuneRecipe) -> ModelFiles:
+    """The model with the tokens and the chat template that the recipe wants."""
+    if recipe.add_tokens:
+        files = add_tokens(files, recipe.add_tokens)
+    if recipe.chat_template is not None:
+        files = with_chat_template(files, recipe.chat_template)
+    if files.new_tokens and recipe.lora is not None:
+        raise OwnlmError(
+            f"lora: an adapter holds no rows for new tokens, and the model lacks {files.new_tokens} that are wanted; "
+            "leave lora out, or take tokens that it has"
+        )
+    return files
+
+
 def chat_template(files: ModelFiles) -> Template:
     """The form in which the model is to be talked to: its own, or ours for one of ours that has none yet."""
     if files.template is not None:
         return files.template
     if not files.tokenizer.own:
         raise OwnlmError(
-            f"{files.place} has no chat template, so there is no form to tune it to; put the one that is meant into "
-            "its folder as chat_template.jinja"
+            f"{files.place} has no chat template, so there is no form to tune it to; name one in the recipe: "
+            "chat_template: chatml"
         )
     return ChatTemplate(files.tokenizer)
 
