@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+import foreign_tokenizers
 from ownlm.model import Decoder, DecoderConfig
 from ownlm.model.load import read_decoder, write_decoder
-from ownlm.opened import load
+from ownlm.opened import load, read_files
+from ownlm.opened.surgery import write_with_tokens
 from tiny_models import random_decoder, random_ids
 
 HERE = Path(__file__).parent
@@ -128,3 +130,27 @@ def test_greedy_generation_there_says_the_same(workshop: Path) -> None:
     theirs = peer.generate(torch.tensor([prompt]), max_new_tokens=30, do_sample=False)[0, len(prompt) :].tolist()
     done = ours.complete([prompt], temperature=0, max_tokens=30)[0]
     assert done.token_ids == theirs and done.text == "A small model."
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_with_new_tokens_opens_there_with_the_same_ids_and_logits(tmp_path: Path, tied: bool) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    pipeline = foreign_tokenizers.byte_level()
+    foreign_tokenizers.write_folder(tmp_path / "base", pipeline, tokenizer_config=foreign_tokenizers.CONFIG)
+    decoder = random_decoder(vocab_size=pipeline.get_vocab_size(), tie_word_embeddings=tied)
+    write_decoder(tmp_path / "base", decoder, eos_ids=[1], pad_id=None)
+    write_with_tokens(read_files(tmp_path / "base"), ["<|note|>", "<|end|>."], tmp_path / "more")
+    ours, base = load(tmp_path / "more", dtype="float32"), load(tmp_path / "base", dtype="float32")
+    peer, report = AutoModelForCausalLM.from_pretrained(tmp_path / "more", output_loading_info=True)
+    assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    text = "The cat <|note|> sat on<|end|>. a mat"
+    ids = AutoTokenizer.from_pretrained(tmp_path / "more")(text, add_special_tokens=False).input_ids
+    assert ids == ours.tokenizer.encode(text, parse_special=True) and max(ids) == ours.decoder.config.vocab_size - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(peer(torch.tensor([ids])).logits[0], ours.logits(ids), rtol=1e-4, atol=1e-4)
+    old = base.tokenizer.encode("The cat sat on a mat")
+    torch.testing.assert_close(ours.logits(old)[:, :-2], base.logits(old))
+    embedding, head = peer.get_input_embeddings().weight, peer.get_output_embeddings().weight
+    assert (embedding.data_ptr() == head.data_ptr()) is tied

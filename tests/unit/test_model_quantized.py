@@ -13,6 +13,7 @@ from ownlm.model.arithmetic import Arithmetic, choose_arithmetic
 from ownlm.model.checkpoint import Checkpoint
 from ownlm.model.formats.gguf_checkpoint import gguf_checkpoint
 from ownlm.model.formats.gguf_write import write_gguf
+from ownlm.model.four_bits import FourBits
 from ownlm.model.load import build_decoder, to_checkpoint
 from ownlm.model.lora import LoraAdapter, LoraConfig, adapted
 from ownlm.opened import convert, load
@@ -118,6 +119,60 @@ def test_adapters_stand_beside_blocks(tmp_path: Path) -> None:
         assert error(few_rows(blocks), few_rows(exact)) < MOST_ERROR
     with pytest.raises(OwnlmError, match="cannot be merged into 4-bit blocks"):
         adapter.merge(blocks)
+
+
+def dense_of(decoder: Decoder, checkpoint: Checkpoint) -> Decoder:
+    """The same numbers as matrices of float32."""
+    dense = build_decoder(checkpoint)
+    for layer, (projection, columns) in decoder.places.items():
+        if isinstance(projection.kernel, FourBits):
+            with torch.no_grad():
+                dense.get_parameter(f"{layer}.weight").copy_(projection.kernel.weight(torch.float32)[columns])
+    return dense.pack()
+
+
+@pytest.mark.parametrize("kind", MODEL_TYPES)
+@pytest.mark.parametrize("quantization", ["Q4_0", "Q4_1", "F32"])
+def test_an_adapter_learns_beside_four_bits_as_beside_their_numbers(
+    tmp_path: Path, kind: str, quantization: str
+) -> None:
+    checkpoint = in_file(tmp_path / "x.gguf", kind, quantization)
+    decoder = build_decoder(checkpoint, four_bits=True).pack()
+    assert decoder.in_blocks and decoder.arithmetic == "4-bit blocks, float32"
+    dense = build_decoder(checkpoint).pack() if quantization != "F32" else dense_of(decoder, checkpoint)
+    found = []
+    for model in (decoder, dense):
+        adapter = LoraAdapter.new(model, LoraConfig(rank=2, alpha=4))
+        with torch.no_grad():
+            for pair in adapter.each():
+                pair.b_Or.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
+        with adapted(model, [(slice(None), adapter)]):
+            logits = model(IDS)
+            logits.logsumexp(-1).sum().backward()
+        found.append([logits.detach(), *(parameter.grad for parameter in adapter.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_four_bits_made_here_are_those_of_a_file(tmp_path: Path) -> None:
+    decoders = [
+        build_decoder(source, four_bits=True) for source in (calm("gpt2"), in_file(tmp_path / "x", "gpt2", "Q4_1"))
+    ]
+    for one, other in zip(*(decoder.projections for decoder in decoders), strict=True):
+        if isinstance(one.kernel, FourBits) and isinstance(other.kernel, FourBits):
+            assert torch.equal(one.kernel.weight(torch.float32), other.kernel.weight(torch.float32))
+
+
+def test_four_bits_take_a_sixth_of_the_memory_and_keep_nothing_for_the_way_back() -> None:
+    decoder = build_decoder(calm("llama"), four_bits=True).pack()
+    kernel = decoder.model.layers[0].mlp.inward.kernel
+    assert isinstance(kernel, FourBits)
+    parts = (kernel.packed_OGb, kernel.scales_OG, kernel.minima_OG)
+    assert sum(part.nbytes for part in parts) * 6.4 == pytest.approx(4 * kernel.weight(torch.float32).numel())
+    saved: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        kernel(torch.randn(3, 64, requires_grad=True))
+    assert not saved
 
 
 def test_a_model_on_blocks_is_saved_from_its_file(workshop: Path, tmp_path: Path) -> None:

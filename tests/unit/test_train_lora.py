@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ownlm.artefact import read_card
+from ownlm.cli.convert import convert as convert_command
 from ownlm.errors import OwnlmError
-from ownlm.model.lora import CONFIG
+from ownlm.model.lora import CONFIG, WEIGHTS, adapted
 from ownlm.opened import convert, load
 from ownlm.train import LoraTuning, finetune
 from tiny_journey import lora_recipe, tune_config
@@ -44,6 +46,27 @@ def test_its_folder_is_a_model(place: Path) -> None:
 def test_converting_merges_it(place: Path, tmp_path: Path, name: str) -> None:
     convert(place / "run", tmp_path / name)
     torch.testing.assert_close(load(tmp_path / name).logits(IDS), load(place / "run").logits(IDS), rtol=0, atol=1e-4)
+
+
+def test_beside_four_bits_it_is_trained_and_merged_into_full_precision(
+    workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(workshop / "chat", tmp_path / "small.gguf", quantization="Q4_1")
+    tuning = LoraTuning(rank=4, alpha=8.0, quantize="blocks")
+    finetune(lora_recipe(workshop, tmp_path / "run", model=str(tmp_path / "small.gguf"), lora=tuning))
+    base = load(tmp_path / "small.gguf", dtype="float32")
+    base.use_adapter(tmp_path / "run")
+    with adapted(base.decoder, [(slice(None), base.adapter)]):  # type: ignore[list-item]
+        beside = base.logits(IDS)
+    convert(tmp_path / "run", tmp_path / "merged")
+    torch.testing.assert_close(load(tmp_path / "merged").logits(IDS), beside, rtol=0, atol=1e-4)
+    # A change finer than the steps of the file it is merged into.
+    weights = load_file(tmp_path / "run" / WEIGHTS)
+    shutil.copytree(tmp_path / "run", tmp_path / "fine")
+    (tmp_path / "fine" / "card.json").unlink()
+    save_file({name: 0.05 * tensor for name, tensor in weights.items()}, tmp_path / "fine" / WEIGHTS)
+    convert_command(str(tmp_path / "fine"), tmp_path / "again.gguf", quantization="Q4_1")
+    assert "some or all of what it learned may be lost" in " ".join(capsys.readouterr().out.split())
 
 
 def test_saving_merges_it(place: Path, tmp_path: Path) -> None:

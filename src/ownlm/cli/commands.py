@@ -43,6 +43,7 @@ COMMANDS = {
                 help="Vocabulary, and bytes per token by kind of text.", function="ownlm.cli.tokenizer:show"
             ),
             "encode": Command(help="Cut a text into tokens.", function="ownlm.cli.tokenizer:encode"),
+            "add": Command(help="A model with new special tokens.", function="ownlm.cli.tokenizer:add"),
         },
     ),
     "pretrain": Command(help="Tokens into a base model, by a recipe.", function="ownlm.cli.pretrain:pretrain"),

@@ -44,7 +44,7 @@ def convert(
     from ownlm.cli.terminal import terminal_columns
     from ownlm.cli.wrap import wrap_text
     from ownlm.opened import convert as write_converted
-    from ownlm.opened.convert import SAMPLE
+    from ownlm.opened.convert import MUST_CHANGE, SAMPLE
 
     sample = SAMPLE if text is None else _read(text)
     done = write_converted(locate_model(source), target, quantization=quantization, text=sample, force=force)
@@ -64,6 +64,11 @@ def convert(
             f"bits per byte on {on}: {done.bits_per_byte_before:.3f} before, {done.bits_per_byte_after:.3f} after, "
             f"the fewer the better (perplexity per token {done.perplexity_before:.2f}, {done.perplexity_after:.2f})",
         ]
+    if done.change_to_rounding is not None and done.change_to_rounding < MUST_CHANGE:
+        lines.append(
+            f"the adapter's change to the weights is {done.change_to_rounding:.2g} times what writing them so rounded "
+            "away: some or all of what it learned may be lost; choose a wider type, such as Q8_0 or F16"
+        )
     if done.context_cut_to is not None:
         lines.append(
             f"its context ends at {done.context_cut_to:,} tokens, the model's sliding window: llama.cpp has no window "

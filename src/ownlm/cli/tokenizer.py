@@ -1,4 +1,4 @@
-"""`ownlm tokenizer`: train, show, encode."""
+"""`ownlm tokenizer`: train, show, encode, add."""
 
 import sys
 from pathlib import Path
@@ -82,4 +82,34 @@ def encode(tokenizer: Path, text: str, *, json: Annotated[bool, Parameter(negati
 
     for piece in cut(opened, text):
         sys.stdout.write(f"{piece.id:>7}  {safe_text(piece.text)!r}\n")
+    return 0
+
+
+def add(model: str, *tokens: str, out: Path, force: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Write MODEL with new special tokens, whose rows are to be trained: ownlm tokenizer add MODEL "<|note|>" --out NEW
+
+    Example: ownlm tokenizer add smollm2 "<|note|>" "<|source|>" --out runs/more
+
+    Parameters
+    ----------
+    model
+        A model's folder, a run's, a .gguf file, or a starter.
+    tokens
+        Their names; no token of the model may be called so.
+    out
+        The folder to write.
+    force
+        Move an existing folder aside.
+    """
+    from ownlm.cli.open_model import locate_model
+    from ownlm.errors import OwnlmError
+    from ownlm.opened.files import read_files
+    from ownlm.opened.surgery import write_with_tokens
+
+    if not tokens:
+        raise OwnlmError('no token is named; give at least one after the model, such as "<|note|>"')
+    files = write_with_tokens(read_files(locate_model(model)), tokens, out, force=force)
+    for token in tokens:
+        sys.stdout.write(f"{files.tokenizer.special[token]:>7}  {token!r}\n")
+    sys.stdout.write(f"the model lies in {out}\n")
     return 0

@@ -20,6 +20,7 @@ from ownlm.model.cache import AttentionCache
 from ownlm.model.config import DecoderConfig
 from ownlm.model.experts import Experts
 from ownlm.model.feed_forward import FeedForward
+from ownlm.model.four_bits import FourBits
 from ownlm.model.mask import causal_mask, packed_mask
 from ownlm.model.norm import make_norm
 from ownlm.model.projection import Dense, Projection, type_name
@@ -128,7 +129,7 @@ class Decoder(nn.Module):
 
     @property
     def in_blocks(self) -> bool:
-        """Are layers kept in a file's 4-bit blocks? Then they have no parameters, and nothing can be written."""
+        """Are layers kept in 4-bit blocks? Then they have no parameters, and nothing can be written."""
         return any(parameter.is_meta for parameter in self.parameters())
 
     @property
@@ -136,7 +137,7 @@ class Decoder(nn.Module):
         """How linear maps are computed, in a few words: "float32", "int4 blocks (Q4_1), bfloat16 activations"."""
         kernels = [kernel for projection in self.projections if (kernel := projection.kernel) is not None]
         names = dict.fromkeys(kernel.name for kernel in kernels)
-        if any(not isinstance(kernel, Dense) for kernel in kernels):
+        if any(not isinstance(kernel, Dense | FourBits) for kernel in kernels):
             names["bfloat16 activations"] = None
         return ", ".join(names) or type_name(self.lm_head.weight.dtype)
 

@@ -22,6 +22,7 @@ from ownlm.model.families.fields import dtype_fields
 from ownlm.model.families.tensor_map import Stored
 from ownlm.model.formats.huggingface import read_checkpoint, write_checkpoint
 from ownlm.model.formats.safetensors_file import STORED_AS
+from ownlm.model.four_bits import fitting, four_bits_kernel, packed, to_blocks
 from ownlm.model.norm import LayerNorm, RMSNorm
 from ownlm.model.projection import Projection
 from ownlm.model.quantized import dense_type, int4_kernel, int8_head, kept_in_blocks, takes_int8
@@ -57,11 +58,14 @@ def build_decoder(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     keep_blocks: bool = False,
+    four_bits: bool = False,
 ) -> Decoder:
     """The decoder of a checkpoint, in evaluation mode. Every tensor of it is used and every parameter set.
 
     `dtype` is the matrices'; norms and routers are never below float32. With `keep_blocks` layers that a file stores in
-    4 bits compute on these and have no parameters: such a decoder, always on the processor, can only be asked.
+    4 bits compute on these and have no parameters: such a decoder, always on the processor, can only be asked. With
+    `four_bits` all layers whose rows are whole blocks are kept so, quantised here if they are not yet, and an adapter
+    beside them can be trained.
 
     Nothing is allocated before names and shapes are known to fit; then tensors are read one by one, so the peak of
     memory is the model and its largest tensor.
@@ -75,20 +79,24 @@ def build_decoder(
     head = _stored_head(decoder, family, found)
     _check_fit(layout, found, besides={head} if head else set())
     kept = kept_in_blocks(decoder.places, layout, found) if keep_blocks else {}
+    kept = fitting(decoder.places) if four_bits else kept
     in_blocks = {weight for weights in kept.values() for weight in weights}
+    blocks: dict[str, Blocks] = {}
     precise, wide = _precise(decoder), torch.promote_types(dtype, torch.float32)
     for stored in layout.values():
         if in_blocks.issuperset(stored.parameters):
+            blocks |= _packed_blocks(stored, found[stored.name]) if four_bits else {}
             continue
-        tensor = found[stored.name].read()
-        if not _is_finite(tensor):
-            raise DamagedError(f"{stored.name} holds numbers that are not finite; restore the model's files")
+        tensor = _read(stored, found[stored.name])
         for parameter, part in zip(stored.parameters, stored.split(tensor), strict=True):
             kind = wide if parameter in precise else dtype
             _set(decoder, parameter, torch.empty_like(part, device=device, dtype=kind, memory_format=_OWN).copy_(part))
     decoder.tie()
     if keep_blocks:
         _set_kernels(decoder, kept, layout, found)
+    for projection, weights in kept.items() if four_bits else ():
+        parts = [blocks.pop(name) for name in weights]
+        projection.kernel = four_bits_kernel(parts, _bias(projection), device)
     if head is not None:
         _check_tied(decoder, found[head].read())
     for rope in (decoder.rope, decoder.local_rope):
@@ -127,6 +135,27 @@ def to_checkpoint(decoder: Decoder) -> Checkpoint:
     return Checkpoint(fields=fields, tensors={name: stored(tensor) for name, tensor in layout.items()})
 
 
+def _read(stored: Stored, tensor: StoredTensor) -> Tensor:
+    numbers = tensor.read()
+    if not _is_finite(numbers):
+        raise DamagedError(f"{stored.name} holds numbers that are not finite; restore the model's files")
+    return numbers
+
+
+def _packed_blocks(stored: Stored, tensor: StoredTensor) -> dict[str, Blocks]:
+    """The parameters of a stored tensor in blocks: its own, or made here of each parameter's rows."""
+    if tensor.read_blocks is not None:
+        parts = stored.split_blocks(tensor.read_blocks())
+    else:
+        parts = [to_blocks(part, stored.name) for part in stored.split(_read(stored, tensor))]
+    return {name: packed(part) for name, part in zip(stored.parameters, parts, strict=True)}
+
+
+def _bias(projection: Projection) -> Tensor | None:
+    biases = [layer.bias.detach() for layer in projection.layers if layer.bias is not None]
+    return torch.cat(biases) if biases else None
+
+
 def _is_finite(tensor: Tensor) -> bool:
     """A sum is finite only if all numbers are, and takes a twentieth of the time of looking at each.
 
@@ -161,12 +190,11 @@ def _set_kernels(
             read = found[name].read_blocks
             assert read is not None
             parts |= zip(layout[name].parameters, layout[name].split_blocks(read()), strict=True)
-        biases = [layer.bias.detach() for layer in projection.layers if layer.bias is not None]
         kinds = sorted({found[place[weight].name].stored_as for weight in weights})
         projection.kernel = int4_kernel(
             [parts[weight] for weight in weights],
             name=f"int4 blocks ({' and '.join(kinds)})",
-            bias=torch.cat(biases) if biases else None,
+            bias=_bias(projection),
             dense=dense,
         )
     head = "model.embed_tokens.weight" if decoder.config.tie_word_embeddings else "lm_head.weight"

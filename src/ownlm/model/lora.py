@@ -155,6 +155,12 @@ class LoraAdapter(nn.Module):
                 weight = decoder.get_parameter(f"{layer}.weight")
                 weight.add_(self.config.scale * b_Or @ pair.a_rE)
 
+    @torch.no_grad()
+    def norms(self) -> dict[str, float]:
+        """How much it changes each stored matrix that it changes, by the names of the family's files."""
+        scale = self.config.scale
+        return {pair.stored.name: float((scale * pair.b_Or @ pair.a_rE).norm()) for pair in self.each()}
+
     def digest(self) -> str:
         """A hash of all that it does to a model."""
         found = hashlib.sha256(repr((self.config, self.model_type)).encode())

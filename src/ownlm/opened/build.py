@@ -5,6 +5,7 @@ import torch
 from ownlm.model import Decoder
 from ownlm.model.load import build_decoder
 from ownlm.model.lora import LoraAdapter, attach
+from ownlm.model.more_rows import add_rows
 from ownlm.opened.files import ModelFiles
 
 
@@ -14,9 +15,12 @@ def build(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     keep_blocks: bool = False,
+    four_bits: bool = False,
 ) -> Decoder:
     """As build_decoder; an adapter is merged where float32 weights can take it whole, else it stands beside them."""
-    decoder = build_decoder(files.checkpoint, device=device, dtype=dtype, keep_blocks=keep_blocks)
+    decoder = build_decoder(files.checkpoint, device=device, dtype=dtype, keep_blocks=keep_blocks, four_bits=four_bits)
+    if files.new_tokens:
+        add_rows(decoder, used=files.tokenizer.vocab_size - files.new_tokens, new=files.new_tokens)
     if files.adapter is not None:
         adapter = LoraAdapter.load(files.adapter, decoder)
         if dtype == torch.float32 and not decoder.in_blocks:

@@ -27,6 +27,7 @@ from ownlm.model.checkpoint import Checkpoint, StoredTensor
 from ownlm.model.families.fields import dtype_fields
 from ownlm.model.load import to_checkpoint
 from ownlm.model.locate import GGUF_SUFFIX, Ask, locate
+from ownlm.model.lora import LoraAdapter
 from ownlm.opened.build import build
 from ownlm.opened.files import ModelFiles, read_files
 from ownlm.opened.write import write_file, write_folder
@@ -36,6 +37,8 @@ FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # that are normally distributed, with room. A tensor that was mixed up has an error of about 1.4.
 _MOST_ERROR = {"F32": 1e-6, "F16": 2e-3, "BF16": 8e-3, "Q8_0": 0.02, "Q5_0": 0.1, "Q5_1": 0.1, "Q4_0": 0.2, "Q4_1": 0.2}
 _LOSSLESS = 1e-3
+# A change of which nothing is left is as large as what was rounded away, but for float32's own rounding.
+MUST_CHANGE = 1.01
 _LEAST_TOKENS, _MOST_TOKENS = 20, 512
 # Far more text than that many tokens hold: the rest of a long file is not cut into tokens for nothing.
 MOST_CHARACTERS = 32 * _MOST_TOKENS
@@ -68,7 +71,9 @@ class Converted:
 
     `largest_difference` is of logits on the sample, `agreement` the share of its places where the likeliest token is
     the same; perplexities are a token's, and compare models of one tokenizer alone, which bits per byte do not need.
-    `context_cut_to`: tokens at which GGUF's context ends before the source's, None where not.
+    `change_to_rounding`: of an adapter's model, the norm of its change to the weights over that of what writing them
+    rounded away; below MUST_CHANGE the change may be lost. `context_cut_to`: tokens at which GGUF's context ends before
+    the source's, None where not.
     """
 
     path: Path
@@ -83,6 +88,7 @@ class Converted:
     bits_per_byte_before: float
     bits_per_byte_after: float
     context_cut_to: int | None = None
+    change_to_rounding: float | None = None
 
 
 def convert(
@@ -112,7 +118,7 @@ def convert(
     if len(ids) < _LEAST_TOKENS:
         raise OwnlmError(f"the text to compare on has fewer than {_LEAST_TOKENS} tokens; give a longer one")
     # An adapter's change is finer than what the file of its base holds.
-    enough = "F32" if files.adapter else _as_wide_as(files.checkpoint, matrices_alone=to_gguf)
+    enough = "F32" if files.adapter else as_wide_as(files.checkpoint, matrices_alone=to_gguf)
     kind = enough if quantization is None else quantization.upper()
     if kind not in (_MOST_ERROR if to_gguf else FLOATS):
         known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
@@ -133,11 +139,12 @@ def convert(
         if to_gguf:
             write_file(draft.path, checkpoint, files, quantization=kind)
         else:
-            write_folder(draft.path, _cast(checkpoint, kind), files)
+            write_folder(draft.path, cast(checkpoint, kind), files)
         written = read_files(draft.path)
         _check_tensors(checkpoint, written.checkpoint, norm_offset=before.config.norm_offset)
         _check_tokens(files, written)
         after = build(written)
+        kept = _change_to_rounding(files, before, checkpoint, written.checkpoint)
         facts = _compare(before, after, ids, [len(files.tokenizer.token_bytes(id)) for id in ids])
         stored = Counter(tensor.stored_as for tensor in written.checkpoint.tensors.values())
         lossless = all(FLOATS.get(name) is torch.float32 for name in stored) or kind == enough
@@ -154,6 +161,7 @@ def convert(
         stored_as=dict(stored.most_common()),
         lossless=lossless,
         context_cut_to=context if context < before.config.max_position_embeddings else None,
+        change_to_rounding=kept,
         **facts,
     )
 
@@ -196,20 +204,20 @@ def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Draft]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _as_wide_as(checkpoint: Checkpoint, *, matrices_alone: bool) -> str:
+def as_wide_as(checkpoint: Checkpoint, *, matrices_alone: bool) -> str:
     """The smallest float type that holds every tensor as it is stored; in GGUF vectors are F32 anyhow."""
     tensors = checkpoint.tensors.values()
     stored = {tensor.stored_as for tensor in tensors if len(tensor.shape) > 1 or not matrices_alone}
     return stored.pop() if len(stored) == 1 and stored <= {"F16", "BF16"} else "F32"
 
 
-def _cast(checkpoint: Checkpoint, kind: str) -> Checkpoint:
+def cast(checkpoint: Checkpoint, kind: str) -> Checkpoint:
     dtype = FLOATS[kind]
 
-    def cast(tensor: StoredTensor) -> StoredTensor:
+    def as_kind(tensor: StoredTensor) -> StoredTensor:
         return replace(tensor, stored_as=kind, read=lambda: tensor.read().to(dtype))
 
-    tensors = {key: cast(tensor) for key, tensor in checkpoint.tensors.items()}
+    tensors = {key: as_kind(tensor) for key, tensor in checkpoint.tensors.items()}
     return replace(checkpoint, fields={**checkpoint.fields, **dtype_fields(dtype)}, tensors=tensors)
 
 
@@ -235,6 +243,17 @@ def _check_tensors(before: Checkpoint, after: Checkpoint, *, norm_offset: float)
                 f"{name} written as {stored.stored_as} differs by {error:.2g} of its size from the source, so nothing "
                 "was kept; choose a wider type, such as F16 or F32"
             )
+
+
+def _change_to_rounding(files: ModelFiles, model: Decoder, before: Checkpoint, after: Checkpoint) -> float | None:
+    """A change finer than the steps of 4 bits is rounded away, and the file says what the base would."""
+    if files.adapter is None:
+        return None
+    change, rounding = 0.0, 0.0
+    for name, norm in LoraAdapter.load(files.adapter, model).norms().items():
+        change += norm**2
+        rounding += float((after.tensors[name].read().float() - before.tensors[name].read().float()).norm()) ** 2
+    return math.sqrt(change / rounding) if rounding else None
 
 
 def _check_tokens(before: ModelFiles, after: ModelFiles) -> None:

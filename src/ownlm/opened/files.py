@@ -35,7 +35,8 @@ class ModelFiles:
     """`place` is a folder or a .gguf file; `template` is None where the model was never tuned to chat.
 
     `suggested_sampling`: keywords of engine.Sampling that suit the model, as far as its makers say. `adapter`: a folder
-    with a LoRA adapter that belongs to it; the checkpoint is then the one of its base.
+    with a LoRA adapter that belongs to it; the checkpoint is then the one of its base. `new_tokens`: how many of the
+    tokenizer's last ids have no row in the checkpoint yet; build() makes them.
     """
 
     place: Path
@@ -46,6 +47,7 @@ class ModelFiles:
     template: Template | None
     suggested_sampling: Suggested = field(default_factory=dict)
     adapter: Path | None = None
+    new_tokens: int = 0
 
     def fingerprint(self) -> str:
         """A hash of the names, sizes and times of its files: another one after they were written anew."""

@@ -5,6 +5,7 @@ from ownlm.tokenizer.compression import Compression, Piece, compression, cut
 from ownlm.tokenizer.gguf_export import gguf_metadata
 from ownlm.tokenizer.gguf_vocabulary import tokenizer_from_gguf
 from ownlm.tokenizer.model_template import MaskUntoldError, ModelTemplate, chat_template_of
+from ownlm.tokenizer.more_tokens import with_tokens
 from ownlm.tokenizer.special import SPECIAL_TOKENS
 from ownlm.tokenizer.stream import StreamDecoder
 from ownlm.tokenizer.surplus import cut_to_rows
@@ -29,4 +30,5 @@ __all__ = [
     "gguf_metadata",
     "tokenizer_from_gguf",
     "train_tokenizer",
+    "with_tokens",
 ]

@@ -19,6 +19,7 @@ from ownlm.model.load import to_checkpoint
 from ownlm.model.locate import is_path
 from ownlm.model.lora import LoraAdapter
 from ownlm.opened.files import ModelFiles
+from ownlm.opened.surgery import CHATML
 from ownlm.opened.write import write_folder, write_tokenizer
 from ownlm.train.config import Plan
 
@@ -55,7 +56,7 @@ def _with_relative_folders(recipe: Any, run: Path) -> Any:
 
 
 def as_seen_from(run: Path, text: str) -> str:
-    return os.path.relpath(text, run) if is_path(text) else text
+    return os.path.relpath(text, run) if is_path(text) and text != CHATML else text
 
 
 def finish(

@@ -1,0 +1,80 @@
+"""(peers) LoRA adapters between PEFT and ownlm: what either writes the other opens, with the same logits."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ownlm.errors import OwnlmError
+from ownlm.model.formats.huggingface import write_checkpoint
+from ownlm.model.load import read_decoder
+from ownlm.model.lora import WEIGHTS, LoraAdapter, LoraConfig, adapted
+from tiny_checkpoints import tiny_checkpoint
+from tiny_models import random_ids
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="announced: peft is not installed"),
+    # What the peers say of one another.
+    pytest.mark.filterwarnings("ignore"),
+]
+KINDS = ["llama", "gpt2", "qwen3", "gemma3_text", "phi3", "gpt_neox"]
+IDS = torch.tensor([random_ids(24, vocab=90)])
+
+
+def theirs(folder: Path, adapter: Path) -> torch.Tensor:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    peer = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), adapter)
+    with torch.inference_mode():
+        logits: torch.Tensor = peer(IDS).logits
+    return logits
+
+
+def ours(folder: Path, adapter: Path | None) -> torch.Tensor:
+    decoder = read_decoder(folder).pack()
+    spans = [(slice(None), LoraAdapter.load(adapter, decoder))] if adapter else []
+    with torch.inference_mode(), adapted(decoder, spans):
+        logits: torch.Tensor = decoder(IDS)
+    return logits
+
+
+@pytest.mark.parametrize("rank_stabilised", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_opens_what_we_write(tmp_path: Path, kind: str, rank_stabilised: bool) -> None:
+    write_checkpoint(tmp_path, tiny_checkpoint(kind))
+    decoder = read_decoder(tmp_path)
+    adapter = LoraAdapter.new(decoder, LoraConfig(rank=4, alpha=8.0, rank_stabilised=rank_stabilised))
+    with torch.no_grad():
+        for pair in adapter.each():
+            pair.b_Or.normal_(std=0.05)
+    (tmp_path / "adapter").mkdir()
+    adapter.save(tmp_path / "adapter", base=str(tmp_path))
+    same(ours(tmp_path, tmp_path / "adapter"), theirs(tmp_path, tmp_path / "adapter"), ours(tmp_path, None))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_we_open_what_it_writes_and_no_key_is_left_over(tmp_path: Path, kind: str) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    write_checkpoint(tmp_path, tiny_checkpoint(kind))
+    wanted = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    wanted.fan_in_fan_out = kind == "gpt2"
+    peer = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path), wanted)
+    peer.save_pretrained(tmp_path / "adapter")
+    same(ours(tmp_path, tmp_path / "adapter"), theirs(tmp_path, tmp_path / "adapter"), ours(tmp_path, None))
+    tensors = load_file(tmp_path / "adapter" / WEIGHTS)
+    name = next(iter(tensors))
+    tensors[name.replace("base_model.model.", "base_model.model.inner.", 1)] = tensors.pop(name)
+    save_file(tensors, tmp_path / "adapter" / WEIGHTS)
+    with pytest.raises(OwnlmError, match=r"is for nothing that an adapter may change|is missing"):
+        ours(tmp_path, tmp_path / "adapter")
+
+
+def same(one: torch.Tensor, other: torch.Tensor, base: torch.Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert (one - base).abs().max() > 0.1

@@ -1,0 +1,143 @@
+"""New tokens and another chat template: ids, rows, folders, and a model that is then tuned to chat."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import foreign_tokenizers as foreign
+from ownlm.cli.tokenizer import add
+from ownlm.errors import OwnlmError
+from ownlm.model.load import write_decoder
+from ownlm.opened import load, read_files
+from ownlm.opened.build import build
+from ownlm.opened.surgery import add_tokens, with_chat_template
+from ownlm.tokenizer import Tokenizer, with_tokens
+from ownlm.train import LoraTuning, finetune
+from tiny_journey import chat_recipe, tune_config
+from tiny_models import random_decoder, random_ids, tiny_tokenizer
+
+NEW = ["<|note|>", "<|source|>"]
+ASKED = [{"role": "user", "content": "What does len do?"}]
+TURNS = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|turn_end|>\n{% endfor %}"
+KINDS = ["byte_level", "sentencepiece", "unigram"]
+
+
+def folder_of(place: Path, pipeline: Any, **config: Any) -> Path:
+    """A base model of another maker: its tokenizer has no token of ChatML's, and begins every text with <s>."""
+    foreign.write_folder(place, pipeline, tokenizer_config=foreign.CONFIG)
+    tokenizer = Tokenizer.load(place)
+    decoder = random_decoder(vocab_size=tokenizer.vocab_size + 1, max_position_embeddings=256, **config)
+    write_decoder(place, decoder, eos_ids=tokenizer.end_ids, pad_id=None)
+    return place
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "own"])
+def test_new_tokens_come_after_all_others_and_no_text_says_them(tmp_path: Path, kind: str) -> None:
+    if kind == "own":
+        before = tiny_tokenizer()
+    else:
+        foreign.write_folder(tmp_path, getattr(foreign, kind)(), tokenizer_config=foreign.CONFIG)
+        before = Tokenizer.load(tmp_path)
+    after = with_tokens(before, NEW)
+    ids = [before.vocab_size, before.vocab_size + 1]
+    assert [after.special[token] for token in NEW] == ids and after.vocab_size == before.vocab_size + 2
+    assert after.own == before.own and after.end_ids == before.end_ids and after.prefix_ids == before.prefix_ids
+    said = "the cat <|note|> sat"
+    assert not set(after.encode(said)) & set(ids) and after.decode(after.encode("the cat")) == "the cat"
+    assert after.encode("the cat sat") == before.encode("the cat sat")
+    assert ids[0] in after.encode(said, parse_special=True) and after.decode(ids) == "".join(NEW)
+    after.save(tmp_path / "saved")
+    again = Tokenizer.load(tmp_path / "saved")
+    assert again.special == after.special and again.encode(said, parse_special=True) == after.encode(
+        said, parse_special=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("token", "words"), [("<s>", "is a token already"), ("e", "is a token already"), (" ", "is empty")]
+)
+def test_tokens_that_cannot_be_added(tmp_path: Path, token: str, words: str) -> None:
+    foreign.write_folder(tmp_path, foreign.byte_level(), tokenizer_config=foreign.CONFIG)
+    with pytest.raises(OwnlmError, match=words):
+        with_tokens(Tokenizer.load(tmp_path), ["<|new|>", token])
+    with pytest.raises(OwnlmError, match="already"):
+        with_tokens(tiny_tokenizer(), ["<|new|>", "<|new|>"])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_are_the_mean_of_those_in_use_and_old_scores_stay(tmp_path: Path, tied: bool) -> None:
+    place = folder_of(tmp_path / "base", foreign.byte_level(), tie_word_embeddings=tied)
+    assert add(str(place), *NEW, out=tmp_path / "more") == 0
+    old, new = load(place, dtype="float32"), load(tmp_path / "more", dtype="float32")
+    rows, used = old.decoder.config.vocab_size, old.tokenizer.vocab_size
+    assert rows == used + 1, "one row is spare, and taken first"
+    assert new.decoder.config.vocab_size == used + 2 == new.files.checkpoint.fields["vocab_size"]
+    ids = random_ids(12, vocab=used)
+    torch.testing.assert_close(new.logits(ids)[:, :used], old.logits(ids)[:, :used])
+    tables = new.decoder.model.embed_tokens.weight, new.decoder.lm_head.weight
+    assert (tables[0].data_ptr() == tables[1].data_ptr()) is tied
+    for table, before in zip(tables, (old.decoder.model.embed_tokens.weight, old.decoder.lm_head.weight), strict=True):
+        torch.testing.assert_close(table[used:], before[:used].mean(0).expand(2, -1))
+    assert new.generate("the cat", max_tokens=3, temperature=0).token_ids
+
+
+def test_a_padded_vocabulary_stays_so() -> None:
+    from ownlm.model.more_rows import add_rows
+
+    for new, wanted in ((2, 448), (49, 512)):
+        decoder = random_decoder(vocab_size=448)
+        add_rows(decoder, used=400, new=new)
+        assert decoder.pack()(torch.tensor([[400 + new - 1]])).shape[-1] == wanted == decoder.config.vocab_size
+
+
+@pytest.mark.parametrize("form", ["chatml", "turns"])
+def test_a_base_without_a_template_is_tuned_to_chat(workshop: Path, tmp_path: Path, form: str) -> None:
+    place = folder_of(tmp_path / "base", foreign.byte_level(), tie_word_embeddings=True)
+    (tmp_path / "turns.jinja").write_text(TURNS)
+    train = tune_config(steps=2, rows=2, context=128)
+    wishes: dict[str, Any] = {"chatml": {"chat_template": "chatml"}}.get(
+        form, {"chat_template": str(tmp_path / "turns.jinja"), "add_tokens": ("<|turn_end|>",)}
+    )
+    recipe = chat_recipe(workshop, tmp_path / "run", model=str(place), train=train, **wishes)
+    finetune(recipe)
+    model = load(tmp_path / "run")
+    end = model.tokenizer.special["<|im_end|>" if form == "chatml" else "<|turn_end|>"]
+    assert model.template is not None and end in model.end_ids and "</s>" in model.tokenizer.special
+    rendered = model.template.render([*ASKED, {"role": "assistant", "content": "It counts."}])
+    assert [id for id, trained in zip(rendered.ids, rendered.trained, strict=True) if trained][-1] == end
+    assert (rendered.ids[0] == model.tokenizer.bos_id) is (form == "chatml")
+    assert model.chat(ASKED, max_tokens=3).token_ids
+    # The same command finds the same recipe again.
+    finetune(recipe)
+
+
+def test_beside_an_adapter_there_are_no_new_rows(workshop: Path, tmp_path: Path) -> None:
+    place = folder_of(tmp_path / "base", foreign.byte_level())
+    with pytest.raises(OwnlmError, match="an adapter holds no rows for new tokens, and the model lacks 2"):
+        finetune(
+            chat_recipe(workshop, tmp_path / "run", model=str(place), chat_template="chatml", lora=LoraTuning(rank=2))
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "no special token, so it would never end"),
+        (None, "x.jinja"),
+    ],
+)
+def test_templates_that_cannot_be(tmp_path: Path, text: str | None, words: str) -> None:
+    files = read_files(folder_of(tmp_path / "base", foreign.byte_level()))
+    if text is not None:
+        (tmp_path / "x.jinja").write_text(text)
+    with pytest.raises(OwnlmError, match=words):
+        with_chat_template(files, str(tmp_path / "x.jinja"))
+
+
+def test_one_of_ours_that_has_a_template_keeps_it(workshop: Path) -> None:
+    files = add_tokens(read_files(workshop / "chat"), NEW)
+    assert files.template is not None and files.template.tokenizer is files.tokenizer
+    assert build(files).config.vocab_size % 64 == 0
+    assert with_chat_template(read_files(workshop / "base"), "chatml").template is not None
