@@ -42,7 +42,14 @@ def first_items(shared_data: Path, name: str, count: int) -> Task:
 
 
 def scores(model: Model, task: Task, *, chat: bool) -> list[list[float]]:
-    return [one.record["nats"] for one in ask(task, ModelSubject(model, chat=chat))]
+    """As lm-eval counts: the line break that ends an answer's header is a space before the answer to it."""
+    found = [one.record["nats"] for one in ask(task, ModelSubject(model, chat=chat))]
+    if not chat:
+        return found
+    prompts = [model.chat_prompt(item.prompt.messages) for item in task.items]
+    assert all(model.tokenizer.decode(prompt[-1:]) == "\n" for prompt in prompts)
+    breaks = token_log_likelihoods(model.decoder, [(prompt[:-1], prompt[-1:]) for prompt in prompts])
+    return [[nats + before for nats in item] for item, (before,) in zip(found, breaks, strict=True)]
 
 
 def assert_near(ours: list[list[float]], theirs: list[list[float]]) -> None:
