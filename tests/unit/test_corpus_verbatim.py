@@ -85,10 +85,12 @@ def test_a_corpus_and_its_conversations_are_searched(tmp_path):
     corpus = build_corpus(tmp_path / "corpus", CorpusConfig(text=str(folder)))
     with write_artefact(tmp_path / "chat", kind="conversations", how={}) as draft:
         turns = [{"role": "user", "content": "Who are you, then?"}, {"role": "assistant", "content": "A small helper."}]
-        (draft.path / "train.jsonl").write_text("\n".join([json.dumps({"messages": turns})] * 2) + "\n")
+        lines = [json.dumps({"messages": turns})] * 2 + [json.dumps({"text": "A document to read on."})]
+        (draft.path / "train.jsonl").write_text("\n".join(lines) + "\n")
     text = TrainingText.open(corpus, tmp_path / "chat")
     (match,) = text.longest_matches("Who are you, then?")
     assert (match.source, match.path, match.line) == ("conversations", "train.jsonl", 1)
+    assert text.longest_matches("A document to read on.")[0].line == 3
     trained = {document.path for document in text.documents}
     number = int(sorted(trained)[0][:2])
     assert text.longest_matches(f"row {number}.150 of many")[0].line == 151

@@ -176,21 +176,22 @@ def _without(stretch: _Stretch, taken: _Stretch) -> _Stretch | None:
 
 
 def _conversation_documents(folder: Path) -> list[Document]:
-    """What users and assistants say in the conversations that were trained on."""
+    """What users and assistants say in the conversations that were trained on, and the documents among them."""
     read_card(folder, kind="conversations")
     documents = []
     with (folder / "train.jsonl").open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
-            for message in json.loads(line)["messages"]:
-                text = message.get("content")
-                if isinstance(text, str) and message.get("role") in ("user", "assistant"):
-                    documents.append(
-                        Document(
-                            text=text.replace("\0", ""),
-                            source="conversations",
-                            path="train.jsonl",
-                            kind="conversation",
-                            lines=((0, number),),
-                        )
-                    )
+            entry = json.loads(line)
+            turns = [turn for turn in entry.get("messages", ()) if turn.get("role") in ("user", "assistant")]
+            documents += [
+                Document(
+                    text=text.replace("\0", ""),
+                    source="conversations",
+                    path="train.jsonl",
+                    kind="conversation",
+                    lines=((0, number),),
+                )
+                for text in (entry.get("text"), *(turn.get("content") for turn in turns))
+                if isinstance(text, str)
+            ]
     return documents

@@ -5,7 +5,7 @@ In:  lines, each with a group or none. Out: training and validation; every line 
     alike  =  equal but for white space and case  |  near-duplicates (MinHash)  |  of one group
     sets of lines that are alike, in the order of their hashes: the first ones that make one in twenty are held out
 
-Before tokenising, and by hash: the same line goes to the same side, whatever stands beside it in the file.
+Before tokenising, and by hash: the order is one of the words and the seed, wherever in the file a line stands.
 """
 
 import random
