@@ -86,7 +86,7 @@ def encode(tokenizer: Path, text: str, *, json: Annotated[bool, Parameter(negati
 
 
 def add(model: str, *tokens: str, out: Path, force: Annotated[bool, Parameter(negative="")] = False) -> int:
-    """Write MODEL with new special tokens, whose rows are to be trained: ownlm tokenizer add MODEL "<|note|>" --out NEW
+    """Write MODEL with new special tokens, which tuning is then to give a meaning.
 
     Example: ownlm tokenizer add smollm2 "<|note|>" "<|source|>" --out runs/more
 

@@ -25,8 +25,9 @@ from ownlm.model.projection import Projection
 
 GROUP = 32
 _KIND = next(kind for kind in KINDS.values() if kind.name == "Q4_1")
-# Numbers that are laid out at once on the processor: few enough to stay in its cache.
-_CHUNK = 1 << 16
+# Numbers that are laid out at once on the processor, 1 MB of them: fewer cost more in calls (a quarter took 1.7 times
+# as long), more no longer stay in its cache.
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
