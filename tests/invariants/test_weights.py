@@ -144,5 +144,5 @@ def test_looks_put_the_mode_back(workshop: Path, training: bool) -> None:
     assert model.training is training
     ids = documents.document(0)
     example = Example(ids=ids, trained=ids >= 0)
-    validate(model, rows=ConversationRows([example], context=16, seed=0), batches=1)
+    validate(model, rows=ConversationRows([example], context=16, seed=0))
     assert model.training is training

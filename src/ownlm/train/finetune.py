@@ -37,6 +37,8 @@ from ownlm.train.mixture import MixedRows
 from ownlm.train.plan import expected, make_plan, measured
 
 T = TypeVar("T")
+# A look at held-out answers while it trains reads so many tokens: always the same ones.
+QUICK_TOKENS, _LOOK_BATCHES = 8192, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +168,9 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         )
         train(run, plan, model, rows, looks, trained=adapter)
         model.eval()
-        figures = {**facts, "base": place.name if is_path(recipe.model) else recipe.model, "validation": look(model)}
+        # What the loop saw last, it saw after the last step.
+        last = run_folder.last_validation(run) if plan.evaluations else look(model)
+        figures = {**facts, "base": place.name if is_path(recipe.model) else recipe.model, "validation": last}
         files = replace(files, template=template)
         if adapter is None:
             run_folder.finish(run, files, model, plan=plan, inputs=inputs, figures=figures)
@@ -255,11 +259,12 @@ def beside(look: Callable[[Decoder], T], adapter: LoraAdapter | None) -> Callabl
 
 
 @torch.inference_mode()
-def validate(model: Decoder, *, rows: ConversationRows, batches: int = 4, batch_rows: int = 8) -> dict[str, Any]:
-    """Nats a token of held-out answers: of the first batches * batch_rows rows of them."""
+def validate(model: Decoder, *, rows: ConversationRows, most_tokens: int = QUICK_TOKENS) -> dict[str, Any]:
+    """Nats a token of held-out answers: of the first rows of them, about `most_tokens` tokens."""
     total, count = 0.0, 0
+    batch_rows = max(1, most_tokens // (_LOOK_BATCHES * rows.context))
     with evaluating(model):
-        for number in range(batches):
+        for number in range(_LOOK_BATCHES):
             loss = token_loss(model, rows.batch(number * batch_rows, batch_rows).to(model.device), compact=True)
             total, count = total + float(loss.total), count + int(loss.count)
     return {"loss": round(total / count, 5)}

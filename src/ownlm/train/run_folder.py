@@ -96,6 +96,12 @@ def _seal(
     seal_folder(run, kind, how=asdict(plan), inputs=inputs, figures={**run_figures(run), **figures}, names=names)
 
 
+def last_validation(run: Path) -> dict[str, Any]:
+    """What was seen at the last look at held-out data."""
+    seen = [event for event in read_events(run / "events.jsonl") if event["event"] == "validation"]
+    return {"loss": seen[-1]["loss"]}
+
+
 def run_figures(run: Path) -> dict[str, Any]:
     """Time and energy of the run's steps; what was lost behind a checkpoint by a crash is not in it."""
     last: dict[str, Any] = {}
