@@ -48,7 +48,7 @@ CPU_DOWNLOAD_MB, CPU_DISK_GB = 325, 2.5
 TORCH_DOWNLOAD_MB = 192
 # torch with CUDA and NVIDIA's libraries; not measured here, from the sizes their index states.
 CUDA_DOWNLOAD_MB, CUDA_DISK_GB = 3200, 9.0
-EXTRA_DOWNLOAD_MB = {"dev": 30, "peers": 15}
+EXTRA_DOWNLOAD_MB = {"dev": 30, "peers": 130}
 LINE_MBIT_PER_SECOND = 50
 UNPACK_MB_PER_SECOND = 5  # of wheels, on two cores of a laptop
 ANSWER_SECONDS = 5  # what the CPU build's index gets to answer in
