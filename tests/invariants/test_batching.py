@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ownlm.model import Decoder
 from ownlm.train.batch import IGNORE, Batch
@@ -52,6 +53,19 @@ def test_micro_batches_add_up_to_the_batch(micro_rows: int, compact: bool) -> No
     assert parts[1] == whole[1] == int((batch.targets_BT != IGNORE).sum())
     assert parts[0] == pytest.approx(whole[0], rel=1e-10)
     assert_same(gradients(model), expected)
+
+
+def test_padding_at_the_end_of_rows_changes_nothing() -> None:
+    model, batch = decoder(), batch_of(3)
+    objective = make_objective(compact=True, compiled=False)
+    expected = accumulate(model, batch, objective, micro_rows=0, precision="float32")
+    sums = gradients(model)
+    model.zero_grad()
+    fill = {"tokens_BT": 0, "targets_BT": IGNORE, "positions_BT": 0, "documents_BT": -1}
+    padded = Batch(**{name: F.pad(tensor, (0, 9), value=fill[name]) for name, tensor in vars(batch).items()})
+    assert padded.trimmed().tokens_BT.shape == batch.tokens_BT.shape
+    assert accumulate(model, padded, objective, micro_rows=0, precision="float32") == expected
+    assert_same(gradients(model), sums)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4])

@@ -8,6 +8,7 @@ import torch
 
 from ownlm.artefact import read_events
 from ownlm.model import Decoder
+from ownlm.model.feed_forward import ACTIVATIONS, _Gated
 from ownlm.model.load import build_decoder
 from ownlm.model.lora import LoraAdapter, LoraConfig, adapted
 from ownlm.train import Stopped, finetune
@@ -75,6 +76,17 @@ def test_the_loss_by_pieces_is_the_loss_at_once(tied: bool, cap: float | None) -
     assert found.keys() == expected.keys()
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, 3 * expected[name], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_gate_that_keeps_less_has_the_same_bits(name: str) -> None:
+    gate, up, d_out = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    found = []
+    for thrifty in (False, True):
+        given = [gate.clone().requires_grad_(), up.clone().requires_grad_()]
+        out = _Gated.apply(ACTIVATIONS[name], *given) if thrifty else ACTIVATIONS[name](given[0]) * given[1]
+        found.append((out.detach(), *torch.autograd.grad(out, given, d_out)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_recomputing_changes_no_bit() -> None:

@@ -3,7 +3,7 @@
 from ownlm.machine.compiler import has_compiler
 from ownlm.machine.energy import EnergyMeter
 from ownlm.machine.instructions import has_fast_bfloat16, instruction_sets
-from ownlm.machine.memory import Memory, memory
+from ownlm.machine.memory import Memory, give_back_memory, memory
 from ownlm.machine.probe import Probe, best_device, peak_memory_bytes, probe
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Memory",
     "Probe",
     "best_device",
+    "give_back_memory",
     "has_compiler",
     "has_fast_bfloat16",
     "instruction_sets",

@@ -1,8 +1,9 @@
 """How much memory this process may have: the machine's, or less where a container sets a limit.
 
-In:  nothing. Out: `Memory` in bytes; 0 where the system does not tell.
+In:  nothing. Out: `Memory` in bytes; 0 where the system does not tell. And what was freed can be given back.
 """
 
+import ctypes
 import os
 import sys
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ def memory(meminfo: Path = _MEMINFO, limits: tuple[Path, ...] = _LIMITS) -> Memo
     return Memory(total_bytes=total, free_bytes=free)
 
 
+def give_back_memory() -> None:
+    """To the system what was freed between things that stay: glibc keeps such gaps, and larger things do not fit in."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
+
+
 def _from_meminfo(path: Path) -> tuple[int, int]:
     kibibytes = {}
     for line in path.read_text().splitlines():
@@ -49,8 +56,6 @@ def _pages() -> int:
 
 
 def _windows() -> Memory:
-    import ctypes
-
     class Status(ctypes.Structure):
         _fields_ = (
             ("length", ctypes.c_ulong),

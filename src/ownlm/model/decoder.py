@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ownlm.errors import OwnlmError
+from ownlm.machine import give_back_memory
 from ownlm.model.attention import Attention
 from ownlm.model.cache import AttentionCache
 from ownlm.model.config import DecoderConfig
@@ -121,6 +122,8 @@ class Decoder(nn.Module):
         for projection in self.projections:
             if projection.kernel is None:
                 projection.pack()
+        # The layers' own weights lay between others: 0.19 of 0.99 GB, with SmolLM2-135M.
+        give_back_memory()
         return self.requires_grad_(False)
 
     @property

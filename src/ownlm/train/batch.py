@@ -17,7 +17,7 @@ IGNORE = -100
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Each [B, T] of int64. `rows` is the number of rows."""
+    """Each [B, T] of int64; the document's number is -1 where a row ends in padding. `rows` is the number of rows."""
 
     tokens_BT: Tensor
     targets_BT: Tensor
@@ -36,3 +36,8 @@ class Batch:
         pieces = {name: tensor.split(rows) for name, tensor in vars(self).items()}
         count = len(pieces["tokens_BT"])
         return [Batch(**{name: pieces[name][index] for name in pieces}) for index in range(count)]
+
+    def trimmed(self) -> "Batch":
+        """Without the columns at the end that are padding in every row: nobody sees them, and they cost as others."""
+        end = int((self.documents_BT >= 0).any(dim=0).sum())
+        return Batch(**{name: tensor[:, : max(end, 1)] for name, tensor in vars(self).items()})

@@ -35,7 +35,8 @@ def make_objective(*, compact: bool, compiled: bool) -> Objective:
     """The next-token loss as one function of (model, batch)."""
 
     def objective(model: Decoder, batch: Batch) -> LossSum:
-        return token_loss(model, batch, compact=compact)
+        # A compiled function wants one shape.
+        return token_loss(model, batch if compiled else batch.trimmed(), compact=compact)
 
     return torch.compile(objective, dynamic=False) if compiled else objective
 
