@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from ownlm.artefact import read_card
+from ownlm.corpus.conversations import ConversationsConfig, build_conversations
 from ownlm.errors import OwnlmError
 from ownlm.evaluation import Evaluation
 from ownlm.journey import Narrator, QuickstartOptions, quickstart
+from ownlm.journey.stages import is_finished
 from ownlm.model.locate import locate
 
 SET = ("lora.rank=2", "train.context=64", "measure_items=2", "train.rows=2")
@@ -57,6 +60,25 @@ def test_documents_in_a_chat_out(workshop: Path, tmp_path: Path) -> None:
         quickstart(run, QuickstartOptions(steps=1))
     with pytest.raises(OwnlmError, match="begun with another recipe"):
         quickstart(run, options(workshop, steps=3, text=asked.text))
+    with pytest.raises(OwnlmError, match="begun with other texts"):
+        quickstart(run, options(workshop, text=str(tmp_path)))
+    assert is_finished(run)
+
+
+def test_conversations_that_are_made_already_are_taken(workshop: Path, tmp_path: Path) -> None:
+    data = tmp_path / "talks.jsonl"
+    data.write_text("".join(f'{{"prompt": "Where is cat {n}?", "completion": "On mat {n}."}}\n' for n in range(40)))
+    made = build_conversations(tmp_path / "made", ConversationsConfig(chat=data))
+    run = quickstart(tmp_path / "run", options(workshop, chat=made))
+    assert read_card(run / "chat").inputs["conversations"] == read_card(made).content
+    with pytest.raises(OwnlmError, match="begun from an open model"):
+        quickstart(run, QuickstartOptions(steps=1))
+
+
+def test_a_folder_of_other_files_is_refused(workshop: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    with pytest.raises(OwnlmError, match="holds something else"):
+        quickstart(folder, options(workshop, text=str(folder)))
 
 
 def test_the_first_doors_options_are_refused(workshop: Path, tmp_path: Path) -> None:
@@ -65,4 +87,8 @@ def test_the_first_doors_options_are_refused(workshop: Path, tmp_path: Path) -> 
             quickstart(tmp_path / "run", options(workshop, **wrong))
     with pytest.raises(OwnlmError, match="both say how long"):
         quickstart(tmp_path / "run", options(workshop, minutes=1.0))
+    with pytest.raises(OwnlmError, match="both say what is learned"):
+        quickstart(tmp_path / "run", options(workshop, text="a", chat=Path("b")))
+    with pytest.raises(OwnlmError, match="named by --text or --chat"):
+        quickstart(tmp_path / "run", options(workshop, set=("conversations=a",)))
     assert not (tmp_path / "run").exists()

@@ -41,6 +41,28 @@ def test_a_data_file_is_made_into_a_folder_of_the_run_once(workshop: Path, tmp_p
     assert expected["minutes"] > 0 and expected["memory_bytes"] > 10**7 and expected["disk_bytes"] > 10**5
 
 
+def test_a_mended_recipe_reads_its_own_data(workshop: Path, tmp_path: Path) -> None:
+    def data(name: str) -> str:
+        path = tmp_path / name
+        lines = [{"prompt": f"{name} {n}?", "completion": f"The number {n}.", "who": f"{n % 9}"} for n in range(40)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        return str(path)
+
+    wrong = chat_recipe(
+        workshop, tmp_path / "chat", train=tune_config(steps=1, context=4096), conversations=data("one"), ask=()
+    )
+    with pytest.raises(OwnlmError, match="longer than the model's"):
+        finetune(wrong)
+    finetune(replace(wrong, train=tune_config(steps=1), conversations=data("other"), group="who"))
+    train = (tmp_path / "chat" / "conversations" / "train.jsonl").read_text()
+    assert "other 1?" in train and "one 1?" not in train
+    assert "group: who" in (tmp_path / "chat" / "recipe.yaml").read_text()
+    # What a folder holds out is decided already.
+    made = str(tmp_path / "chat" / "conversations")
+    with pytest.raises(OwnlmError, match="without the group n"):
+        finetune(replace(wrong, out=str(tmp_path / "next"), conversations=made, group="n"))
+
+
 def test_replay_rows_lie_evenly_among_the_others() -> None:
     class Numbers:
         def __init__(self, first: int) -> None:

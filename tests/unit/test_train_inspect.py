@@ -84,6 +84,20 @@ def test_the_command(workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "run").exists()
 
 
+def test_the_recipes_wishes_count(workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text("\n".join(json.dumps(line) for line in LINES))
+    template = tmp_path / "form.jinja"
+    template.write_text("{% for m in messages %}{{ m.role }}<|note|>{{ m.content }}<|im_end|>{% endfor %}")
+    wishes = {"chat_template": template, "add_tokens": '["<|note|>"]', "replay": chat, "replay_share": 0.5}
+    set_ = [part for name, value in wishes.items() for part in ("--set", f"{name}={value}")]
+    assert run([*recipe(tmp_path, workshop, workshop / "conversations"), *set_, "--rows", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "<|note|>" in out and "<|im_start|>" not in out
+    assert "== row 0:" in out and "50% of the rows are of replay: " in out
+    assert [line.partition(":")[0] for line in out.splitlines() if "row 1" in line] == ["== row 1 of replay"]
+
+
 def test_the_users_own_file_is_looked_at_too(
     workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,7 +133,7 @@ def test_what_a_template_refuses_is_counted_and_too_much_of_it_stops() -> None:
     assert len(examples) == 30 and counts.refused == 1 and counts.refusals[0].startswith("line 31: our own chat format")
     with pytest.raises(OwnlmError, match=r"^6 of 16 conversations do not suit the chat template; line 11: our own"):
         render_examples([*[good] * 10, *[tools] * 6], OURS, context=64)
-    with pytest.raises(OwnlmError, match="no chat template; give documents"):
+    with pytest.raises(OwnlmError, match="no chat template; name one in the recipe"):
         render_examples([good], None, context=64, tokenizer=OWN)
 
 

@@ -38,27 +38,28 @@ def inspect_training(recipe: "FinetuneRecipe", *, rows: int, json: bool) -> int:
     from ownlm.cli.wrap import wrap_text
     from ownlm.errors import OwnlmError
     from ownlm.opened import read_files
-    from ownlm.tokenizer import ChatTemplate
     from ownlm.train.conversations import read_conversations
+    from ownlm.train.finetune import chat_template, with_wishes
     from ownlm.train.inspect import figure_lines, inspect_lines
 
     if rows < 1:
         raise OwnlmError(f"--rows must be at least 1, got {rows}")
-    files = read_files(locate_model(recipe.model))
-    template = files.template or (ChatTemplate(files.tokenizer) if files.tokenizer.own else None)
+    files = with_wishes(read_files(locate_model(recipe.model)), recipe)
     with tempfile.TemporaryDirectory() as temporary:
         # What the run would make of the user's own file is made here, and let go again.
         data = recipe.data(Path(temporary))
-        card = read_card(data)
+        card, known = read_card(data), recipe.replay_data(Path(temporary))
         if is_tty(sys.stderr):
             sys.stderr.write("reading every line as training does ...\n")
         seen = inspect_lines(
             read_conversations(data / "train.jsonl"),
-            template,
+            chat_template(files),
             files.tokenizer,
             context=recipe.train.context,
             seed=recipe.train.seed,
             rows=rows,
+            replayed=read_conversations(known / "train.jsonl") if known is not None else (),
+            replay_share=0.0 if known is None else recipe.replay_share,
         )
     if json:
         sys.stdout.write(dumps({**seen.as_json(), "conversations": card.figures}, ensure_ascii=False) + "\n")
@@ -96,7 +97,8 @@ def _legend(color: bool) -> Iterator[str]:
 
 def _row(number: int, row: "SeenRow", context: int, color: bool) -> Iterator[str]:
     trained = sum(token.trained for token in row.tokens)
-    title = f"== row {number}: {len(row.tokens):,} tokens, {trained:,} trained, {row.padding:,} padding"
+    of = " of replay" if row.replay else ""
+    title = f"== row {number}{of}: {len(row.tokens):,} tokens, {trained:,} trained, {row.padding:,} padding"
     yield styled(title, "1") if color else title
     begin = 0
     for place in range(1, len(row.tokens) + 1):

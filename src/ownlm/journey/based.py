@@ -6,7 +6,7 @@ documents ──▶ corpus/, conversations/ ──▶ LoRA ──▶ chat/ (an a
 from dataclasses import replace
 from pathlib import Path
 
-from ownlm.artefact import folder_lock, read_card
+from ownlm.artefact import folder_lock, read_card, write_atomically
 from ownlm.artefact.card import CARD_NAME
 from ownlm.artefact.recipe import packaged_recipe, parse_recipe
 from ownlm.corpus.conversations import ConversationsConfig, build_conversations, told
@@ -15,9 +15,11 @@ from ownlm.evaluation.run import Progress
 from ownlm.journey.narrator import Narrator
 from ownlm.journey.recipe import QuickstartOptions
 from ownlm.journey.tune import EVALUATION, TuneRecipe, tune
+from ownlm.train import run_folder
 from ownlm.train.data import conversations_of
+from ownlm.train.run_folder import as_seen_from
 
-RECIPE, MODEL, CONVERSATIONS = "your-documents", "chat", "conversations"
+RECIPE, MODEL, CONVERSATIONS, SOURCE = "your-documents", "chat", "conversations", "source.txt"
 # What is left of the minutes is for reading the documents, and for asking before and after.
 TRAINING_SHARE = 0.6
 STAGES = 3
@@ -27,10 +29,10 @@ _PYTHON_CONVERSATIONS = 4000
 
 def is_based(run: Path) -> bool:
     """Whether `run` was begun through this door."""
-    return (run / CONVERSATIONS / CARD_NAME).is_file() and not (run / "tokenizer").exists()
+    return (run / SOURCE).is_file()
 
 
-def is_finished(run: Path) -> bool:
+def is_measured(run: Path) -> bool:
     return (run / MODEL / EVALUATION / CARD_NAME).is_file()
 
 
@@ -39,9 +41,11 @@ def quickstart_from(run: Path, options: QuickstartOptions, narrator: Narrator, *
     recipe = based_recipe(run, options)
     narrator.stages = STAGES
     with folder_lock(run):
+        _note_source(run, options)
         narrator.stage(1, "Reading your documents", "It will learn their words and their manner, hardly their facts.")
-        _conversations(run, options, recipe.train.seed)
-        for line in told(read_card(run / CONVERSATIONS).figures):
+        conversations = _conversations(run, options, recipe.train.seed)
+        recipe = replace(recipe, conversations=str(conversations))
+        for line in told(read_card(conversations).figures):
             narrator.say(line)
         narrator.stage(
             2, f"Tuning {recipe.model}", "Small matrices beside its weights learn; the weights themselves stand still."
@@ -64,8 +68,12 @@ def based_recipe(run: Path, options: QuickstartOptions) -> TuneRecipe:
             raise OwnlmError(f"--{name} is for a model that is made from nothing; leave it out beside --base")
     if options.minutes is not None and options.steps is not None:
         raise OwnlmError("--minutes and --steps both say how long; give one of them")
+    if options.text is not None and options.chat is not None:
+        raise OwnlmError("--text and --chat both say what is learned beside --base; give one of them")
     set_ = (f"out={run / MODEL}", f"conversations={run / CONVERSATIONS}", "documents=null", *options.set)
     recipe = parse_recipe(packaged_recipe(RECIPE), TuneRecipe, set_, name=f"{RECIPE}.yaml")
+    if recipe.conversations != str(run / CONVERSATIONS) or recipe.documents is not None:
+        raise OwnlmError("--set: beside --base what is learned is named by --text or --chat; leave it out")
     train = replace(recipe.train, seed=options.seed or recipe.train.seed)
     if options.steps is not None:
         train = replace(train, steps=options.steps, minutes=None, precision="float32")
@@ -74,12 +82,32 @@ def based_recipe(run: Path, options: QuickstartOptions) -> TuneRecipe:
     return replace(recipe, model=options.base, train=train)
 
 
-def _conversations(run: Path, options: QuickstartOptions, seed: int) -> None:
+def _note_source(run: Path, options: QuickstartOptions) -> None:
+    """What is learned, noted before anything else; other texts, or a folder of something else, are refused."""
+    path, given = run / SOURCE, options.text or options.chat
+    if given is None and path.is_file():
+        return
+    source = "Python" if given is None else as_seen_from(run, str(given))
+    if path.is_file():
+        if _is_planned(run) and path.read_text(encoding="utf-8").strip() != source:
+            raise OwnlmError(f"{run} was begun with other texts; go on with these, or name another --out")
+    elif any(not child.name.startswith(".") for child in run.iterdir()):
+        raise OwnlmError(f"{run} holds something else than a tuned open model; name another --out")
+    write_atomically(path, source + "\n")
+
+
+def _is_planned(run: Path) -> bool:
+    return run_folder.is_planned(run / MODEL)
+
+
+def _conversations(run: Path, options: QuickstartOptions, seed: int) -> Path:
     if options.chat is not None or options.text is not None:
         chat = None if options.chat is None else str(options.chat)
-        documents = options.text if options.chat is None else None
-        conversations_of(run, CONVERSATIONS, conversations=chat, documents=documents, seed=seed)
-    elif not (run / CONVERSATIONS / CARD_NAME).is_file():
+        return conversations_of(
+            run, CONVERSATIONS, keep=_is_planned(run), conversations=chat, documents=options.text, seed=seed
+        )
+    if not (run / CONVERSATIONS / CARD_NAME).is_file():
         build_conversations(
             run / CONVERSATIONS, ConversationsConfig(conversations=_PYTHON_CONVERSATIONS, validation=100, seed=seed)
         )
+    return run / CONVERSATIONS

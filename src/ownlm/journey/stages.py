@@ -18,7 +18,7 @@ from ownlm.corpus.make_tokenizer import make_tokenizer
 from ownlm.corpus.shards import bytes_per_token, write_tokens
 from ownlm.errors import OwnlmError
 from ownlm.evaluation.run import Progress
-from ownlm.journey.based import is_based, quickstart_from
+from ownlm.journey.based import is_based, is_measured, quickstart_from
 from ownlm.journey.control import control_steps
 from ownlm.journey.narrator import Narrator
 from ownlm.journey.recipe import JourneyPlan, QuickstartOptions, QuickstartRecipe, make_journey_plan, resolve
@@ -68,8 +68,8 @@ def _refuse_foreign(run: Path) -> None:
 
 
 def is_finished(run: Path) -> bool:
-    """The report is written last."""
-    return (run / REPORT_NAME).is_file()
+    """The report is written last, and beside an open model the measurement."""
+    return (run / REPORT_NAME).is_file() or is_measured(run)
 
 
 class _Journey:

@@ -31,10 +31,11 @@ from ownlm.train.checkpoint import checkpoints
 from ownlm.train.config import TuneConfig
 from ownlm.train.conversations import ConversationRows, read_conversations, render_examples
 from ownlm.train.data import conversations_of
-from ownlm.train.loop import Looks, Rows, fix_plan, train
+from ownlm.train.loop import Looks, fix_plan, train
 from ownlm.train.loss import token_loss
-from ownlm.train.mixture import MixedRows
+from ownlm.train.mixture import tuning_rows
 from ownlm.train.plan import expected, make_plan, measured
+from ownlm.train.render import Example
 
 T = TypeVar("T")
 # A look at held-out answers while it trains reads so many tokens: always the same ones.
@@ -111,11 +112,18 @@ class FinetuneRecipe:
         return conversations_of(
             run,
             "conversations",
+            keep=run_folder.is_planned(run),
             conversations=self.conversations,
             documents=self.documents,
             group=self.group,
             seed=self.train.seed,
         )
+
+    def replay_data(self, run: Path) -> Path | None:
+        """The same of what is not to be forgotten, if there is such."""
+        if self.replay is None:
+            return None
+        return conversations_of(run, "replay", keep=run_folder.is_planned(run), conversations=self.replay)
 
 
 def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) -> Path:
@@ -140,12 +148,11 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
         rendered = partial(render_examples, template=template, context=context, tokenizer=files.tokenizer)
         examples, counts = rendered(read_conversations(data / "train.jsonl"))
         held_out, _ = rendered(read_conversations(data / "validation.jsonl"))
-        rows: Rows = ConversationRows(examples, context=context, seed=seed)
-        if recipe.replay is not None:
-            known = conversations_of(run, "replay", conversations=recipe.replay)
+        replayed: list[Example] = []
+        if (known := recipe.replay_data(run)) is not None:
             inputs["replay"] = read_card(known).content
-            others, _ = rendered(read_conversations(known / "train.jsonl"))
-            rows = MixedRows(rows, ConversationRows(others, context=context, seed=seed), recipe.replay_share)
+            replayed, _ = rendered(read_conversations(known / "train.jsonl"))
+        rows = tuning_rows(examples, replayed, share=recipe.replay_share, context=context, seed=seed)
         facts: dict[str, Any] = {"conversations": asdict(counts)}
         if (personal := made.figures.get("personal_data")) is not None:
             facts["personal_data"] = personal
@@ -198,16 +205,12 @@ def with_wishes(files: ModelFiles, recipe: FinetuneRecipe) -> ModelFiles:
     return files
 
 
-def chat_template(files: ModelFiles) -> Template:
-    """The form in which the model is to be talked to: its own, or ours for one of ours that has none yet."""
-    if files.template is not None:
-        return files.template
-    if not files.tokenizer.own:
-        raise OwnlmError(
-            f"{files.place} has no chat template, so there is no form to tune it to; name one in the recipe: "
-            "chat_template: chatml"
-        )
-    return ChatTemplate(files.tokenizer)
+def chat_template(files: ModelFiles) -> Template | None:
+    """The form in which the model is to be talked to: its own, or ours for one of ours that has none yet.
+
+    None: it learns documents alone.
+    """
+    return files.template or (ChatTemplate(files.tokenizer) if files.tokenizer.own else None)
 
 
 def make_trainable(files: ModelFiles, recipe: FinetuneRecipe) -> tuple[Decoder, LoraAdapter | None]:
@@ -270,9 +273,13 @@ def validate(model: Decoder, *, rows: ConversationRows, most_tokens: int = QUICK
     return {"loss": round(total / count, 5)}
 
 
-def check_questions(ask: Sequence[str], template: Template, context: int) -> None:
+def check_questions(ask: Sequence[str], template: Template | None, context: int) -> None:
     """Refuse at the start what would fail at the first sample: a question that leaves no room for an answer."""
     for question in ask:
+        if template is None:
+            raise OwnlmError(
+                "ask: the model has no chat template to be asked by; name one, chat_template: chatml, or leave ask out"
+            )
         if (length := len(template.question(question))) >= context:
             raise OwnlmError(
                 f"ask: {shorten(question, 40, placeholder='...')!r} has {length} tokens, the model's context is "
@@ -280,8 +287,9 @@ def check_questions(ask: Sequence[str], template: Template, context: int) -> Non
             )
 
 
-def answer_questions(model: Decoder, *, template: Template, recipe: FinetuneRecipe) -> list[tuple[str, str]]:
+def answer_questions(model: Decoder, *, template: Template | None, recipe: FinetuneRecipe) -> list[tuple[str, str]]:
     """(question, greedy answer) of every question in recipe.ask."""
+    assert template is not None, "check_questions lets none through"
     sampling = Sampling(max_tokens=recipe.answer_tokens, temperature=0)
     requests = [Request(prompt=template.question(question), sampling=sampling) for question in recipe.ask]
     with evaluating(model):

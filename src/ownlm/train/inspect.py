@@ -1,14 +1,14 @@
 """What the loss will see, looked at before the first step: no weights are loaded, nothing is written.
 
 In:  lines of a conversations artefact, the model's tokenizer and template, the plan's context and seed.
-Out: the first rows exactly as training gets them (ConversationRows), token by token, and the set's figures.
+Out: the first rows exactly as training gets them (tuning_rows), token by token, and the set's figures.
 
     row   <|im_start|> user ⏎ Hi <|im_end|> ⏎ <|im_start|> assistant ⏎ Yes . <|im_end|> ⏎ | <|im_start|> ...
     loss                                                                ^^^ ^ ^^^^^^^^^^
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ownlm.corpus.conversations.told import told_personal
@@ -16,6 +16,7 @@ from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer
 from ownlm.tokenizer.special import END_OF_TEXT
 from ownlm.train.batch import IGNORE, Batch
 from ownlm.train.conversations import ConversationRows, render_examples
+from ownlm.train.mixture import MixedRows, tuning_rows
 from ownlm.train.render import Counts, Line
 
 
@@ -32,16 +33,24 @@ class SeenToken:
 
 @dataclass(frozen=True, kw_only=True)
 class SeenRow:
+    """`replay`: of the set that is not to be forgotten."""
+
     tokens: list[SeenToken]
     padding: int
+    replay: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """`ended` counts the examples whose last trained token ends an answer or a text; lengths are in tokens."""
+    """`ended` counts the examples whose last trained token ends an answer or a text; lengths are in tokens.
+
+    All figures but those of `replay` are of the set itself.
+    """
 
     rows: list[SeenRow]
     counts: Counts
+    replay: Counts | None
+    replay_share: float
     context: int
     rows_an_epoch: int
     filled: float
@@ -55,7 +64,7 @@ class Inspection:
 
     def as_json(self) -> dict[str, Any]:
         """For programs: ids, texts, masks and documents of each row, and the figures."""
-        figures = {name: getattr(self, name) for name in vars(self) if name not in ("rows", "counts")}
+        figures = {name: getattr(self, name) for name in vars(self) if name not in ("rows", "counts", "replay")}
         return {
             "rows": [
                 {
@@ -65,10 +74,12 @@ class Inspection:
                     "special": [token.special for token in row.tokens],
                     "documents": [token.document for token in row.tokens],
                     "padding": row.padding,
+                    "replay": row.replay,
                 }
                 for row in self.rows
             ],
             "counts": asdict(self.counts),
+            "replay": None if self.replay is None else asdict(self.replay),
             "figures": {**figures, "trained_share": round(self.trained_share, 4)},
         }
 
@@ -81,17 +92,30 @@ def inspect_lines(
     context: int,
     seed: int,
     rows: int,
+    replayed: Iterable[Line] = (),
+    replay_share: float = 0.0,
 ) -> Inspection:
-    """The first `rows` rows that a run with this context and seed trains on. OwnlmError where none would."""
+    """The first `rows` rows that a run with this context and seed trains on. OwnlmError where none would.
+
+    `replayed`: lines of which the share `replay_share` of the rows is.
+    """
     examples, counts = render_examples(lines, template, context=context, tokenizer=tokenizer)
-    packed = ConversationRows(examples, context=context, seed=seed)
-    an_epoch = packed.rows_in_first_epoch()
+    others, other_counts = (
+        render_examples(replayed, template, context=context, tokenizer=tokenizer) if replay_share else ([], None)
+    )
+    read = tuning_rows(examples, others, share=replay_share, context=context, seed=seed)
+    an_epoch = ConversationRows(examples, context=context, seed=seed).rows_in_first_epoch()
     lengths = [len(example.ids) for example in examples]
     # A document's end may be none of an answer's.
     ends = {*(template.stop_ids if template else ()), *tokenizer.end_ids, tokenizer.special.get(END_OF_TEXT)}
     return Inspection(
-        rows=_seen(packed.batch(0, min(rows, an_epoch)), tokenizer),
+        rows=[
+            replace(row, replay=isinstance(read, MixedRows) and read.is_replay(number))
+            for number, row in enumerate(_seen(read.batch(0, min(rows, an_epoch)), tokenizer))
+        ],
         counts=counts,
+        replay=other_counts,
+        replay_share=replay_share,
         context=context,
         rows_an_epoch=an_epoch,
         filled=round(sum(lengths) / (an_epoch * (context + 1)), 4),
@@ -110,6 +134,11 @@ def figure_lines(seen: Inspection, personal: dict[str, Any] | None = None) -> li
         f"{counts.trained_tokens:,} of {counts.tokens:,} tokens are trained ({seen.trained_share:.1%})",
         f"once through the set is {seen.rows_an_epoch:,} rows of {seen.context:,} tokens, {seen.filled:.1%} filled",
     ]
+    if seen.replay is not None:
+        lines.append(
+            f"{seen.replay_share:.0%} of the rows are of replay: {seen.replay.examples:,} examples, "
+            f"{seen.replay.tokens:,} tokens"
+        )
     if seen.ended < counts.examples:
         lines.append(
             f"{counts.examples - seen.ended:,} examples do not train the end of an answer or text, being cut short"

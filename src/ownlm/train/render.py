@@ -94,7 +94,10 @@ class Renderer:
 
     def _conversation(self, line: Line) -> list[Example]:
         if self.template is None:
-            raise OwnlmError('the model has no chat template; give documents, {"text": "..."}, or a model that chats')
+            raise OwnlmError(
+                "the model has no chat template; name one in the recipe (chat_template: chatml), "
+                'or give documents, {"text": "..."}'
+            )
         before = self.counts.shortened, self.counts.turns_left_out
         try:
             rendered = [self._fitted(line["messages"], line)]

@@ -23,11 +23,19 @@ from ownlm.opened.surgery import CHATML
 from ownlm.opened.write import write_folder, write_tokenizer
 from ownlm.train.config import Plan
 
-RECIPE = "recipe.yaml"
+RECIPE, README = "recipe.yaml", "README.md"
+_FIRST_README = "made with ownlm\n\ncard.json says from what and how.\n"
+# Fields that say a place, as far as their text is one.
+_PLACES = ("tokens", "tokenizer", "model", "out", "conversations", "documents", "replay", "chat_template")
 
 
 def is_finished(run: Path) -> bool:
     return (run / CARD_NAME).is_file()
+
+
+def is_planned(run: Path) -> bool:
+    """Until the plan stands nothing is decided."""
+    return (run / "run.json").is_file()
 
 
 def begin(run: Path, recipe: Any) -> None:
@@ -37,8 +45,8 @@ def begin(run: Path, recipe: Any) -> None:
     if path.is_file():
         if path.read_text(encoding="utf-8") == text:
             return
-        # Until the plan stands nothing is decided: a mistyped recipe may be mended.
-        if (run / "run.json").is_file():
+        # Before, a mistyped recipe may be mended.
+        if is_planned(run):
             raise OwnlmError(
                 f"{run} holds a run begun with another recipe ({path.name}); go on with that one by its own options, "
                 "or begin anew with another --out"
@@ -51,7 +59,7 @@ def begin(run: Path, recipe: Any) -> None:
 
 def _with_relative_folders(recipe: Any, run: Path) -> Any:
     """Folders as seen from `run`: the run may be moved, and its sealed recipe names nobody's home."""
-    texts = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}
+    texts = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe) if entry.name in _PLACES}
     return replace(recipe, **{name: as_seen_from(run, text) for name, text in texts.items() if isinstance(text, str)})
 
 
@@ -91,9 +99,15 @@ def finish_adapter(
 def _seal(
     run: Path, kind: str, names: Sequence[str], *, plan: Plan, inputs: Mapping[str, str], figures: Mapping[str, Any]
 ) -> None:
-    write_atomically(run / "README.md", f"# A {kind} made with ownlm\n\ncard.json says from what and how.\n")
-    names = [*names, "README.md", "run.json", RECIPE]
+    write_atomically(run / README, f"# A {kind} {_FIRST_README}")
+    names = [*names, README, "run.json", RECIPE]
     seal_folder(run, kind, how=asdict(plan), inputs=inputs, figures={**run_figures(run), **figures}, names=names)
+
+
+def is_first_readme(run: Path) -> bool:
+    """Is the README.md still the one that sealing wrote?"""
+    path = run / README
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").endswith(_FIRST_README)
 
 
 def last_validation(run: Path) -> dict[str, Any]:
