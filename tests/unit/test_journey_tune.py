@@ -9,10 +9,13 @@ import pytest
 from ownlm.artefact import read_card
 from ownlm.artefact.recipe import read_recipe, recipe_names
 from ownlm.cli.finetune import finetune
-from ownlm.corpus.conversations.from_documents import questions
+from ownlm.corpus.conversations.from_documents import lines_of_documents, questions
+from ownlm.corpus.document import Document
 from ownlm.errors import OwnlmError
+from ownlm.evaluation.tasks import Answers, Choice, Choices, GroupSwap, HeldOutText, Prompt, Translation
 from ownlm.journey import TuneRecipe, tune
 from ownlm.opened import load
+from ownlm.report.tuning_card import METRICS
 from ownlm.train import FinetuneRecipe
 from tiny_journey import lora_recipe, tune_config
 
@@ -44,8 +47,17 @@ def test_before_and_after_are_asked_and_told(workshop: Path, tmp_path: Path, dat
     for words in ("A LoRA adapter for chat", "**Not advice.**", "Before and after", "token F1", "personal data"):
         assert words in readme
     load(run)
+    (run / "README.md").write_text("Mine.")
     again, nothing = tune(recipe)
     assert again == run and nothing is None
+    assert (run / "README.md").read_text() == "Mine."
+
+
+def test_metrics_have_names_for_people() -> None:
+    one = Choice(prompt=Prompt.of("a"), choices=("b", "c"), answer=0)
+    tasks = (kind(name="", items=()) for kind in (Answers, GroupSwap, HeldOutText, Translation))
+    names = {metric.name for task in (*tasks, Choices(name="", items=(one,))) for metric in task.metrics}
+    assert names == METRICS.keys()
 
 
 def test_a_wrong_task_is_told_before_the_training(workshop: Path, tmp_path: Path, data: Path) -> None:
@@ -107,3 +119,17 @@ These must be kept.
         ("What does “d” say about the tenant?", "The tenant pays a rent of 950 euros."),
         ("What is a deposit?", "A deposit is a sum that the landlord keeps."),
     ]
+
+
+def test_what_is_held_out_is_asked_for_in_no_training_line() -> None:
+    def document(number: int, split: str) -> Document:
+        own = f"House {number}\n\nThe house {number} is a small place where many dogs live. It has a red roof."
+        text = f"{own} The notice {number % 5} is a text that stands in several documents."
+        return Document(text=text, source="s", path=f"{number}.txt", kind="text", split=split)
+
+    documents = [document(number, "validation" if number % 10 == 0 else "train") for number in range(60)]
+    training, held_out = lines_of_documents(documents, seed=0)
+    answers = [line["messages"][-1]["content"] for line in training if "messages" in line]
+    held = {line["messages"][-1]["content"] for line in held_out}
+    assert len(answers) > 60 and any("notice 0" in answer for answer in held)
+    assert not any(one in answer or answer in one for one in held for answer in answers)

@@ -1,5 +1,6 @@
 """New tokens and another chat template: ids, rows, folders, and a model that is then tuned to chat."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import torch
 import foreign_tokenizers as foreign
 from ownlm.cli.tokenizer import add
 from ownlm.errors import OwnlmError
+from ownlm.journey import TuneRecipe, tune
 from ownlm.model.load import write_decoder
 from ownlm.opened import load, read_files
 from ownlm.opened.build import build
 from ownlm.opened.surgery import add_tokens, with_chat_template
 from ownlm.tokenizer import Tokenizer, with_tokens
-from ownlm.train import LoraTuning, finetune
+from ownlm.train import FinetuneRecipe, LoraTuning, finetune
 from tiny_journey import chat_recipe, tune_config
 from tiny_models import random_decoder, random_ids, tiny_tokenizer
 
@@ -111,6 +113,26 @@ def test_a_base_without_a_template_is_tuned_to_chat(workshop: Path, tmp_path: Pa
     assert model.chat(ASKED, max_tokens=3).token_ids
     # The same command finds the same recipe again.
     finetune(recipe)
+
+
+def test_a_base_without_a_template_learns_documents(workshop: Path, tmp_path: Path) -> None:
+    place = folder_of(tmp_path / "base", foreign.byte_level())
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(f'{{"text": "The cat {n} is on mat {n}."}}\n' for n in range(60)))
+    wishes = {"conversations": str(texts), "ask": (), "train": tune_config(steps=1, rows=2)}
+    made = chat_recipe(workshop, tmp_path / "run", model=str(place), **wishes)
+    own = {entry.name: getattr(made, entry.name) for entry in fields(FinetuneRecipe)}
+    run, found = tune(TuneRecipe(**own, measure=("held-out",), measure_items=2))
+    assert found is not None and not found.chat and load(run).template is None
+    comparisons = found["conversations"].comparisons
+    assert comparisons is not None and "bits_per_byte" in comparisons
+    assert "model.generate(" in (run / "README.md").read_text()
+    for wrong, words in (
+        ({"conversations": str(workshop / "conversations")}, "name one in the recipe"),
+        ({"ask": ("Who?",)}, "ask: the model has no chat template"),
+    ):
+        with pytest.raises(OwnlmError, match=words):
+            finetune(replace(made, out=str(tmp_path / "wrong"), **wrong))
 
 
 def test_beside_an_adapter_there_are_no_new_rows(workshop: Path, tmp_path: Path) -> None:

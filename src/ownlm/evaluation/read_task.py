@@ -1,7 +1,7 @@
 """What a user writes as a task, and the Task that it stands for.
 
 mine.jsonl               by the form of its lines: choices, answers or text
-notes.txt, FOLDER        text; of a corpus's folder what is held out, of a conversations' its held-out answers
+notes.txt, FOLDER        text; of a corpus's folder what is held out, of a conversations' its held-out answers, or texts
 hellaswag=FILE ...       a known set, in the form in which it is published
 translation=FILE         answers, measured by chrF and BLEU
 group-swap               pairs of our own
@@ -117,17 +117,28 @@ def _items(path: Path, read: Callable[[Fields], Item], limit: int | None) -> Ite
 
 
 def _of_conversations(name: str, folder: Path, limit: int | None) -> Task:
-    """The last answer of each conversation that was held out; plain texts and talks with tools are left out."""
+    """The last answer of each conversation that was held out; where there are none, the texts.
+
+    Talks with tools are left out.
+    """
     path = folder / _HELD_OUT
-    rows = [(number, row) for number, row in read_lines(path) if "messages" in row and not row.get("tools")]
+    rows = list(read_lines(path))
+    talks = [(number, row) for number, row in rows if "messages" in row and not _has_tools(row)]
+    if not talks and name != "translation":
+        texts = ((path, Text(place=str(number), text=row["text"])) for number, row in rows if "text" in row)
+        return _text_task(folder, texts, limit)
     items = []
-    for number, row in rows[:limit]:
+    for number, row in talks[:limit]:
         try:
             items.append(question_of({"messages": row["messages"]}))
         except ValueError as error:
             raise OwnlmError(f"{path}:{number}: {error}; make the conversations anew") from None
     kind = Translation if name == "translation" else Answers
     return kind(name=folder.name, items=tuple(items), data={path.name: file_sha256(path)})
+
+
+def _has_tools(row: Fields) -> bool:
+    return bool(row.get("tools")) or any("tool_calls" in turn for turn in row["messages"])
 
 
 def _text_task(path: Path, texts: Iterator[tuple[Path, Text]], limit: int | None) -> Task:

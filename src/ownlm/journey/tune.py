@@ -18,6 +18,7 @@ from ownlm.evaluation.run import Progress
 from ownlm.opened import load
 from ownlm.report.tuning_card import tuning_card
 from ownlm.train import FinetuneRecipe, finetune
+from ownlm.train.run_folder import is_first_readme
 
 EVALUATION = "evaluation"
 # The run's own conversations, which are known only once they are made.
@@ -57,10 +58,11 @@ def tune(
     if recipe.measure and not (run / EVALUATION / CARD_NAME).is_file():
         found = measure(run, recipe, progress=progress)
         found.save(run / EVALUATION)
-    results = run / EVALUATION / RESULTS
-    measured = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
-    text = tuning_card(vars(read_card(run)), measured, name=run.name, notice=recipe.notice)
-    if (run / "README.md").read_text(encoding="utf-8") != text:
+    # Once it is written it is the user's, who may have edited it.
+    if found is not None or is_first_readme(run):
+        results = run / EVALUATION / RESULTS
+        measured = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
+        text = tuning_card(vars(read_card(run)), measured, name=run.name, notice=recipe.notice)
         write_atomically(run / "README.md", text)
     return run, found
 
@@ -71,7 +73,8 @@ def measure(run: Path, recipe: TuneRecipe, *, progress: Progress | None = None) 
     for task in recipe.measure:
         name, equals, what = task.rpartition("=")
         tasks.append(f"{name}{equals}{recipe.data(run)}" if what == HELD_OUT else task)
-    base = load(recipe.model, dtype="float32")
+    tuned, base = load(run, dtype="float32"), load(recipe.model, dtype="float32")
+    chat = tuned.template is not None
     # A base that was never tuned to chat cannot be asked as one.
-    vs = base if base.template is not None else None
-    return evaluate(run, tasks, vs=vs, limit=recipe.measure_items, chat=True, progress=progress)
+    vs = None if chat and base.template is None else base
+    return evaluate(tuned, tasks, vs=vs, limit=recipe.measure_items, chat=chat, progress=progress)

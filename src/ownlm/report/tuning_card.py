@@ -16,8 +16,12 @@ METRICS = {
     "answer_perplexity": "perplexity of the expected answers",
     "answer_bits_per_byte": "bits per byte of the expected answers",
     "bits_per_byte": "bits per byte",
-    "accuracy": "accuracy",
-    "accuracy_by_bytes": "accuracy, by bytes",
+    "perplexity": "perplexity a token",
+    "acc": "accuracy",
+    "acc_norm": "accuracy, by characters",
+    "acc_bytes": "accuracy, by bytes",
+    "prefers_first": "prefers the first group",
+    "mean_difference": "nats for the first group",
     "chrf": "chrF",
     "bleu": "BLEU",
 }
@@ -32,7 +36,7 @@ def tuning_card(
     adapter = card["kind"] == "adapter"
     sections = (
         _what(figures, adapter=adapter, notice=notice),
-        _use(adapter=adapter),
+        _use(adapter=adapter, chats=card["kind"] != "base model"),
         _how(figures, card["how"]),
         _quality(results or {}),
         _personal(figures),
@@ -49,14 +53,18 @@ def _what(figures: Mapping[str, Any], *, adapter: bool, notice: str | None) -> I
         yield f"**{plain(notice)}**"
 
 
-def _use(*, adapter: bool) -> Iterator[str]:
+def _use(*, adapter: bool, chats: bool) -> Iterator[str]:
     yield "## Use"
     yield ""
     yield "```python"
     yield "import ownlm"
     yield ""
     yield 'model = ownlm.load("path/to/this/folder")'
-    yield 'print(model.chat([{"role": "user", "content": "Hello"}]).text)'
+    yield (
+        'print(model.chat([{"role": "user", "content": "Hello"}]).text)'
+        if chats
+        else 'print(model.generate("The").text)'
+    )
     yield "```"
     if adapter:
         yield ""

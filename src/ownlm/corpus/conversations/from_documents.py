@@ -51,12 +51,16 @@ BELOW = ("What does “{document}” say under “{term}”?", "What stands belo
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """`forms`: ways to ask that take `term`, `verb` and `document`."""
+    """`forms`: ways to ask that take `term`, `verb` and `document`; the answer is `sentences`."""
 
     forms: tuple[str, ...]
     term: str
     verb: str
-    answer: str
+    sentences: tuple[str, ...]
+
+    @property
+    def answer(self) -> str:
+        return " ".join(self.sentences)
 
     def line(self, rng: random.Random, document: str) -> dict[str, Any]:
         question = rng.choice(self.forms).format(term=self.term, verb=self.verb, document=document)
@@ -70,13 +74,21 @@ def lines_of_documents(
     rng = random.Random(seed)
     training: list[dict[str, Any]] = []
     held_out: list[dict[str, Any]] = []
+    found: list[tuple[bool, Asked, str]] = []
     for document in documents:
         unread = document.split != "train"
         if not unread:
             training.append({"text": document.text})
         for asked in list(questions(document.text))[:MOST_QUESTIONS]:
-            apart = unread or fraction(seed, "question", asked.answer) < HELD_OUT_SHARE
-            (held_out if apart else training).append(asked.line(rng, _title(document)))
+            apart = unread or any(fraction(seed, "question", one) < HELD_OUT_SHARE for one in asked.sentences)
+            found.append((apart, asked, _title(document)))
+    # A sentence may stand in several documents, and in the answers to several questions.
+    apart_sentences = {sentence for apart, asked, _ in found if apart for sentence in asked.sentences}
+    for apart, asked, title in found:
+        if apart:
+            held_out.append(asked.line(rng, title))
+        elif apart_sentences.isdisjoint(asked.sentences):
+            training.append(asked.line(rng, title))
     rng.shuffle(training)
     rng.shuffle(held_out)
     return training, held_out
@@ -93,9 +105,9 @@ def questions(text: str) -> Iterator[Asked]:
     for heading, paragraph in _paragraphs(text):
         sentences = [" ".join(found[0].split()) for found in _SENTENCE.finditer(paragraph)]
         if heading and sentences:
-            yield Asked(forms=BELOW, term=heading, verb="", answer=" ".join(sentences[:2]))
+            yield Asked(forms=BELOW, term=heading, verb="", sentences=tuple(sentences[:2]))
         for sentence, following in zip(sentences[::4], sentences[1::4], strict=False):
-            yield Asked(forms=GO_ON, term=sentence, verb="", answer=following)
+            yield Asked(forms=GO_ON, term=sentence, verb="", sentences=(following,))
         for sentence in sentences:
             if sentence in said:
                 continue
@@ -103,7 +115,7 @@ def questions(text: str) -> Iterator[Asked]:
                 match = rule.match(sentence)
                 if match and _is_term(match["term"]):
                     said.add(sentence)
-                    yield Asked(forms=forms, term=_as_asked(match), verb=_verb(match["verb"]), answer=sentence)
+                    yield Asked(forms=forms, term=_as_asked(match), verb=_verb(match["verb"]), sentences=(sentence,))
                     break
 
 
