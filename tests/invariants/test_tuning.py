@@ -10,7 +10,8 @@ from ownlm.artefact import read_events
 from ownlm.model import Decoder
 from ownlm.model.feed_forward import ACTIVATIONS, _Gated
 from ownlm.model.load import build_decoder
-from ownlm.model.lora import LoraAdapter, LoraConfig, adapted
+from ownlm.model.lora import LoraAdapter, adapted
+from ownlm.model.lora_pair import LoraConfig
 from ownlm.train import Stopped, finetune
 from ownlm.train.batch import Batch
 from ownlm.train.loss import head_loss, token_loss

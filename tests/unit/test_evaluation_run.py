@@ -8,7 +8,8 @@ import pytest
 import ownlm
 from ownlm.artefact import verify_artefact
 from ownlm.cli.main import run
-from ownlm.model.lora import LoraAdapter, LoraConfig
+from ownlm.model.lora import LoraAdapter
+from ownlm.model.lora_pair import LoraConfig
 from ownlm.opened import load
 
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.load import build_decoder
-from ownlm.model.lora import CONFIG, WEIGHTS, LoraAdapter, LoraConfig, adapted
+from ownlm.model.lora import LoraAdapter, adapted, attach
+from ownlm.model.lora_folder import CONFIG, WEIGHTS
+from ownlm.model.lora_pair import LoraConfig
 from tiny_checkpoints import MODEL_TYPES, tiny_checkpoint
 from tiny_models import random_decoder, random_ids
 
@@ -33,6 +36,8 @@ def random_adapter(decoder: Decoder, *, seed: int, modules: tuple[str, ...] = PL
     with torch.no_grad():
         for pair in adapter.each():
             pair.b_Or.copy_(torch.randn(pair.b_Or.shape, generator=generator) * 0.05)
+            if pair.magnitude_O is not None:
+                pair.magnitude_O.mul_(1 + torch.randn(pair.magnitude_O.shape, generator=generator) * 0.2)
     return adapter
 
 
@@ -43,12 +48,12 @@ def with_merged(decoder: Decoder, adapter: LoraAdapter) -> torch.Tensor:
     return copied(IDS)
 
 
-@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(("packed", "dora"), [(True, False), (False, False), (True, True), (False, True)])
 @pytest.mark.parametrize("kind", MODEL_TYPES)
-def test_beside_the_weights_is_merged_into_them(kind: str, packed: bool) -> None:
+def test_beside_the_weights_is_merged_into_them(kind: str, packed: bool, dora: bool) -> None:
     decoder = build_decoder(tiny_checkpoint(kind), dtype=torch.float64)
     decoder = decoder.pack() if packed else decoder
-    adapter = random_adapter(decoder, seed=1, modules=MODULES.get(kind, PLAIN)).double()
+    adapter = random_adapter(decoder, seed=1, modules=MODULES.get(kind, PLAIN), dora=dora).double()
     with torch.no_grad():
         before = decoder(IDS)
         with adapted(decoder, [(slice(None), adapter)]):
@@ -69,22 +74,40 @@ def test_a_merged_weight_is_the_papers_formula(rank_stabilised: bool) -> None:
     torch.testing.assert_close(decoder.model.layers[1].mlp.up_proj.weight, expected)
 
 
-def test_a_new_adapter_changes_nothing_and_can_be_trained() -> None:
+def test_with_dora_a_merged_row_is_as_long_as_was_learned() -> None:
+    """Equation 5 of the paper: m * (W + B A) / ||W + B A||."""
+    decoder = random_decoder()
+    adapter = random_adapter(decoder, seed=1, dora=True)
+    before = decoder.model.layers[1].mlp.up_proj.weight.detach().clone()
+    adapter.merge(decoder)
+    (pair,) = [pair for pair in adapter.each() if pair.module == "model.layers.1.mlp.up_proj"]
+    assert pair.magnitude_O is not None
+    pointing = F.normalize(before + 8 / 4 * pair.b_Or @ pair.a_rE)
+    expected = pair.magnitude_O.unsqueeze(1) * pointing
+    torch.testing.assert_close(decoder.model.layers[1].mlp.up_proj.weight, expected)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_new_adapter_changes_nothing_and_can_be_trained(dora: bool) -> None:
     decoder = random_decoder().pack()
-    adapter = LoraAdapter.new(decoder, LoraConfig(rank=2, alpha=4), modules=["q_proj", "down_proj"])
+    adapter = LoraAdapter.new(decoder, LoraConfig(rank=2, alpha=4, dora=dora), modules=["q_proj", "down_proj"])
     before = decoder(IDS)
     with adapted(decoder, [(slice(None), adapter)]):
         after = decoder(IDS)
     torch.testing.assert_close(before, after)
     after.sum().backward()
     assert all(pair.b_Or.grad is not None and pair.b_Or.grad.abs().sum() > 0 for pair in adapter.each())
+    learned = [pair.magnitude_O.grad for pair in adapter.each() if pair.magnitude_O is not None]
+    assert len(learned) == (len(adapter.each()) if dora else 0)
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in learned)
 
 
 @torch.no_grad()
-def test_each_request_of_a_flat_row_has_its_own() -> None:
+@pytest.mark.parametrize("dora", [False, True])
+def test_each_request_of_a_flat_row_has_its_own(dora: bool) -> None:
     """Three requests in one row, as documents: each equals the model with its adapter merged, alone."""
     decoder = random_decoder().eval().pack()
-    one, other = (random_adapter(decoder, seed=seed) for seed in (1, 2))
+    one, other = (random_adapter(decoder, seed=seed, dora=dora) for seed in (1, 2))
     requests = [random_ids(count, seed=count) for count in (5, 3, 6)]
     row = torch.tensor([[id for ids in requests for id in ids]])
     documents = torch.tensor([[0] * 5 + [1] * 3 + [2] * 6])
@@ -99,10 +122,11 @@ def test_each_request_of_a_flat_row_has_its_own() -> None:
         torch.testing.assert_close(got, alone(torch.tensor([ids]))[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gpt_neox", "phi3"])
-def test_a_folder_holds_all_of_it(tmp_path: Path, kind: str) -> None:
+def test_a_folder_holds_all_of_it(tmp_path: Path, kind: str, dora: bool) -> None:
     decoder = build_decoder(tiny_checkpoint(kind))
-    adapter = random_adapter(decoder, seed=3, modules=MODULES.get(kind, PLAIN), rank_stabilised=True)
+    adapter = random_adapter(decoder, seed=3, modules=MODULES.get(kind, PLAIN), rank_stabilised=True, dora=dora)
     assert adapter.save(tmp_path) == [CONFIG, WEIGHTS]
     again = LoraAdapter.load(tmp_path, decoder)
     assert again.config == adapter.config
@@ -130,7 +154,8 @@ def test_names_are_pefts(tmp_path: Path) -> None:
         ({"r": 8}, r"has shape \[4, 32\], and this model needs \[8, 32\]"),
         ({"lora_alpha": float("nan")}, "which is no finite number"),
         ({"use_rslora": "yes"}, "use_rslora must be true or false"),
-        ({"use_dora": True}, "use_dora is True, which ownlm does not compute"),
+        ({"use_dora": True}, "lora_magnitude_vector is missing"),
+        ({"use_qalora": True}, "use_qalora is True, which ownlm does not compute"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
         ({"a_field_of_next_year": 1}, "a_field_of_next_year"),
@@ -165,6 +190,30 @@ def test_hostile_tensors_are_refused(tmp_path: Path, change: dict[str, Any], wor
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, tmp_path / WEIGHTS)
     with pytest.raises(OwnlmError, match=words):
         LoraAdapter.load(tmp_path, decoder)
+
+
+def test_dora_stands_on_weights_alone(tmp_path: Path) -> None:
+    decoder = random_decoder().pack()
+    random_adapter(decoder, seed=1, dora=True).save(tmp_path)
+    with adapted(decoder, [(slice(0, 3), random_adapter(decoder, seed=2))]):
+        LoraAdapter.load(tmp_path, decoder)
+    attach(decoder, random_adapter(decoder, seed=2))
+    with pytest.raises(OwnlmError, match="the model is an adapter itself; merge that first"):
+        LoraAdapter.load(tmp_path, decoder)
+
+
+def test_a_look_between_two_steps_sees_what_was_learned() -> None:
+    """Norms that are kept for answers are never those of earlier steps."""
+    decoder = random_decoder().pack()
+    adapter = random_adapter(decoder, seed=1, dora=True)
+    for _ in range(2):
+        with adapted(decoder, [(slice(None), adapter)]):
+            decoder(IDS).sum().backward()
+        with torch.no_grad():
+            for pair in adapter.each():
+                pair.a_rE.mul_(1.5)
+            with adapted(decoder, [(slice(None), adapter)]):
+                torch.testing.assert_close(decoder(IDS), with_merged(decoder, adapter), rtol=1e-4, atol=1e-4)
 
 
 def test_folders_that_are_no_adapters_and_adapters_of_other_models(tmp_path: Path) -> None:

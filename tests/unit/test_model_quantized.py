@@ -15,7 +15,8 @@ from ownlm.model.formats.gguf_checkpoint import gguf_checkpoint
 from ownlm.model.formats.gguf_write import write_gguf
 from ownlm.model.four_bits import FourBits
 from ownlm.model.load import build_decoder, to_checkpoint
-from ownlm.model.lora import LoraAdapter, LoraConfig, adapted
+from ownlm.model.lora import LoraAdapter, adapted
+from ownlm.model.lora_pair import LoraConfig
 from ownlm.opened import convert, load
 from tiny_checkpoints import MODEL_TYPES, checkpoint_of, tiny_checkpoint
 
@@ -103,10 +104,13 @@ def test_layers_of_other_types_stay_dense(tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_adapters_stand_beside_blocks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dora", [False, True])
+def test_adapters_stand_beside_blocks(tmp_path: Path, dora: bool) -> None:
     checkpoint = in_file(tmp_path / "x.gguf", "llama", "Q4_1")
     exact, blocks = build_decoder(checkpoint), build_decoder(checkpoint, keep_blocks=True).pack()
-    adapter = LoraAdapter.new(blocks, LoraConfig(rank=4, alpha=8), modules=["k_proj", "gate_proj", "down_proj"])
+    adapter = LoraAdapter.new(
+        blocks, LoraConfig(rank=4, alpha=8, dora=dora), modules=["k_proj", "gate_proj", "down_proj"]
+    )
     for pair in adapter.each():
         pair.b_Or.normal_(std=0.05)
     before = few_rows(blocks)
@@ -132,9 +136,9 @@ def dense_of(decoder: Decoder, checkpoint: Checkpoint) -> Decoder:
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
-@pytest.mark.parametrize("quantization", ["Q4_0", "Q4_1", "F32"])
+@pytest.mark.parametrize(("quantization", "dora"), [("Q4_0", False), ("Q4_1", True), ("F32", False)])
 def test_an_adapter_learns_beside_four_bits_as_beside_their_numbers(
-    tmp_path: Path, kind: str, quantization: str
+    tmp_path: Path, kind: str, quantization: str, dora: bool
 ) -> None:
     checkpoint = in_file(tmp_path / "x.gguf", kind, quantization)
     decoder = build_decoder(checkpoint, four_bits=True).pack()
@@ -142,7 +146,7 @@ def test_an_adapter_learns_beside_four_bits_as_beside_their_numbers(
     dense = build_decoder(checkpoint).pack() if quantization != "F32" else dense_of(decoder, checkpoint)
     found = []
     for model in (decoder, dense):
-        adapter = LoraAdapter.new(model, LoraConfig(rank=2, alpha=4))
+        adapter = LoraAdapter.new(model, LoraConfig(rank=2, alpha=4, dora=dora))
         with torch.no_grad():
             for pair in adapter.each():
                 pair.b_Or.normal_(std=0.05, generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,8 @@ import torch
 from ownlm.cli.generate import generate
 from ownlm.errors import OwnlmError
 from ownlm.model.load import write_decoder
-from ownlm.model.lora import LoraAdapter, LoraConfig
+from ownlm.model.lora import LoraAdapter
+from ownlm.model.lora_pair import LoraConfig
 from ownlm.opened import Model, load
 from tiny_models import random_decoder, tiny_tokenizer
 

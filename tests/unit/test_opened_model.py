@@ -16,7 +16,8 @@ from ownlm.cli.chat_session import ChatOptions
 from ownlm.engine import EngineConfig
 from ownlm.engine.grammar import Grammar
 from ownlm.errors import OwnlmError
-from ownlm.model.lora import LoraAdapter, LoraConfig
+from ownlm.model.lora import LoraAdapter
+from ownlm.model.lora_pair import LoraConfig
 from ownlm.opened import Model, load
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer", "maximum": 99}}, "required": ["age"]}

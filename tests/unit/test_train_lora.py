@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from ownlm.artefact import read_card
 from ownlm.cli.convert import convert as convert_command
 from ownlm.errors import OwnlmError
-from ownlm.model.lora import CONFIG, WEIGHTS, adapted
+from ownlm.model.lora import adapted
+from ownlm.model.lora_folder import CONFIG, WEIGHTS
 from ownlm.opened import convert, load
 from ownlm.train import LoraTuning, finetune
 from tiny_journey import lora_recipe, tune_config
@@ -48,11 +49,12 @@ def test_converting_merges_it(place: Path, tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(load(tmp_path / name).logits(IDS), load(place / "run").logits(IDS), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("dora", [False, True])
 def test_beside_four_bits_it_is_trained_and_merged_into_full_precision(
-    workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], dora: bool
 ) -> None:
     convert(workshop / "chat", tmp_path / "small.gguf", quantization="Q4_1")
-    tuning = LoraTuning(rank=4, alpha=8.0, quantize="blocks")
+    tuning = LoraTuning(rank=4, alpha=8.0, quantize="blocks", dora=dora)
     finetune(lora_recipe(workshop, tmp_path / "run", model=str(tmp_path / "small.gguf"), lora=tuning))
     base = load(tmp_path / "small.gguf", dtype="float32")
     base.use_adapter(tmp_path / "run")
@@ -60,6 +62,8 @@ def test_beside_four_bits_it_is_trained_and_merged_into_full_precision(
         beside = base.logits(IDS)
     convert(tmp_path / "run", tmp_path / "merged")
     torch.testing.assert_close(load(tmp_path / "merged").logits(IDS), beside, rtol=0, atol=1e-4)
+    if dora:
+        return
     # A change finer than the steps of the file it is merged into.
     weights = load_file(tmp_path / "run" / WEIGHTS)
     shutil.copytree(tmp_path / "run", tmp_path / "fine")

@@ -48,20 +48,21 @@ class FourBits:
         out: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
-    def weight(self, dtype: torch.dtype) -> Tensor:
-        """The matrix [O, E]: the numbers that the blocks stand for."""
-        rows, groups, half = self.packed_OGb.shape
-        out_OG2b = torch.empty(rows, groups, 2, half, dtype=dtype, device=self.packed_OGb.device)
+    def weight(self, dtype: torch.dtype, rows: slice = slice(None)) -> Tensor:
+        """The matrix [O, E], or some rows of it: the numbers that the blocks stand for."""
+        packed_OGb, scales_OG, minima_OG = self.packed_OGb[rows], self.scales_OG[rows], self.minima_OG[rows]
+        count, groups, half = packed_OGb.shape
+        out_OG2b = torch.empty(count, groups, 2, half, dtype=dtype, device=packed_OGb.device)
         wide = torch.promote_types(dtype, torch.float32)
-        step = max(1, _CHUNK // (groups * GROUP)) if out_OG2b.device.type == "cpu" else rows
-        for first in range(0, rows, step):
+        step = max(1, _CHUNK // (groups * GROUP)) if out_OG2b.device.type == "cpu" else count
+        for first in range(0, count, step):
             place = slice(first, first + step)
-            packed = self.packed_OGb[place]
+            packed = packed_OGb[place]
             levels_OG2b = torch.stack((packed & 15, packed >> 4), dim=2).to(wide)
-            levels_OG2b *= self.scales_OG[place, :, None, None].to(wide)
-            levels_OG2b += self.minima_OG[place, :, None, None].to(wide)
+            levels_OG2b *= scales_OG[place, :, None, None].to(wide)
+            levels_OG2b += minima_OG[place, :, None, None].to(wide)
             out_OG2b[place] = levels_OG2b
-        return out_OG2b.view(rows, groups * GROUP)
+        return out_OG2b.view(count, groups * GROUP)
 
 
 class _Product(torch.autograd.Function):

@@ -7,6 +7,7 @@ The layers hold the parameters under Hugging Face's names, as training, LoRA, Mu
 the product in inference is the kernel: `pack` makes the dense one, quantized.py others.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -55,17 +56,21 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
-    """What an adapter adds to some columns of the output, for some rows of [..., rows, in]: scale * B (A x)."""
+    """What an adapter adds to some columns of the output, for some rows of [..., rows, in]: scale * B (A x). `rescale`
+    is what it makes of the sum, if it does.
+    """
 
     rows: Rows
     columns: slice
     a_rE: Tensor
     b_Or: Tensor
     scale: float
+    rescale: Callable[[Tensor], Tensor] | None = None
 
     def add(self, x: Tensor, out: Tensor) -> None:
         change = x[..., self.rows, :].to(self.a_rE.dtype) @ self.a_rE.T @ self.b_Or.T * self.scale
-        out[..., self.rows, self.columns] += change.to(out.dtype)
+        sum_ = out[..., self.rows, self.columns] + change.to(out.dtype)
+        out[..., self.rows, self.columns] = sum_ if self.rescale is None else self.rescale(sum_)
 
 
 class Projection:
@@ -141,7 +146,8 @@ class Projection:
             place = starts[adapted.columns.start]
             part = _as(adapted.b_Or, parts[place])
             sum_ = torch.addmm(part.flatten(0, -2), lowered.flatten(0, -2), adapted.b_Or.T, alpha=adapted.scale)
-            parts[place] = sum_.view(part.shape)
+            sum_ = sum_.view(part.shape)
+            parts[place] = sum_ if adapted.rescale is None else adapted.rescale(sum_)
         return tuple(parts)
 
     def _all_a(self) -> Tensor:

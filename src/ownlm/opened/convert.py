@@ -24,6 +24,7 @@ from ownlm.artefact.write import fsync_folder, refuse_unfit_name, remove_abandon
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
+from ownlm.model.families import family_of
 from ownlm.model.families.fields import dtype_fields
 from ownlm.model.load import to_checkpoint
 from ownlm.model.locate import GGUF_SUFFIX, Ask, locate
@@ -249,10 +250,12 @@ def _change_to_rounding(files: ModelFiles, model: Decoder, before: Checkpoint, a
     """A change finer than the steps of 4 bits is rounded away, and the file says what the base would."""
     if files.adapter is None:
         return None
+    base = family_of(files.checkpoint.fields).TENSORS.found(files.checkpoint.tensors)
     change, rounding = 0.0, 0.0
-    for name, norm in LoraAdapter.load(files.adapter, model).norms().items():
-        change += norm**2
-        rounding += float((after.tensors[name].read().float() - before.tensors[name].read().float()).norm()) ** 2
+    for pair in LoraAdapter.load(files.adapter, model).each():
+        merged = before.tensors[pair.stored.name].read().float()
+        change += float((merged - base[pair.stored.name].read().float()).norm()) ** 2
+        rounding += float((after.tensors[pair.stored.name].read().float() - merged).norm()) ** 2
     return math.sqrt(change / rounding) if rounding else None
 
 

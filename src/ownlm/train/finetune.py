@@ -21,7 +21,8 @@ from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder, evaluating, initialise
 from ownlm.model.locate import is_path, locate, verified_content
-from ownlm.model.lora import LoraAdapter, LoraConfig, adapted
+from ownlm.model.lora import LoraAdapter, adapted
+from ownlm.model.lora_pair import LoraConfig
 from ownlm.opened.build import build
 from ownlm.opened.files import ModelFiles, Template, read_files
 from ownlm.opened.surgery import add_tokens, with_chat_template
@@ -46,6 +47,7 @@ QUICK_TOKENS, _LOOK_BATCHES = 8192, 4
 class LoraTuning:
     """A LoRA adapter of `rank`, its change scaled by alpha / rank (rank_stabilised: alpha / sqrt(rank)).
 
+    `dora`: each row's length is learned apart from its direction (arXiv:2402.09353).
     `modules`: the last part of the names of the layers that get one, such as q_proj; none named: every linear layer.
     quantize: "blocks" keeps the model's layers in 4 bits beside it (QLoRA, arXiv:2305.14314): less memory, more time.
     """
@@ -53,6 +55,7 @@ class LoraTuning:
     rank: int = 16
     alpha: float = 32.0
     rank_stabilised: bool = False
+    dora: bool = False
     modules: tuple[str, ...] = ()
     quantize: str = "none"
 
@@ -232,7 +235,7 @@ def make_trainable(files: ModelFiles, recipe: FinetuneRecipe) -> tuple[Decoder, 
         freeze(model, recipe.freeze)
         return model, None
     lora = recipe.lora
-    config = LoraConfig(rank=lora.rank, alpha=lora.alpha, rank_stabilised=lora.rank_stabilised)
+    config = LoraConfig(rank=lora.rank, alpha=lora.alpha, rank_stabilised=lora.rank_stabilised, dora=lora.dora)
     # Standing still, its weights can be packed as for answers.
     model.pack()
     return model, LoraAdapter.new(model, config, modules=lora.modules, seed=recipe.train.seed)

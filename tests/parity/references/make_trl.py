@@ -63,7 +63,8 @@ def new_adapter(model: Path, rank: int, folder: Path) -> str:
     """One of ours that nothing was taught, for every linear layer."""
     from ownlm.model.formats.huggingface import read_checkpoint
     from ownlm.model.load import build_decoder
-    from ownlm.model.lora import LoraAdapter, LoraConfig
+    from ownlm.model.lora import LoraAdapter
+    from ownlm.model.lora_pair import LoraConfig
 
     decoder = build_decoder(read_checkpoint(model))
     LoraAdapter.new(decoder, LoraConfig(rank=rank, alpha=2 * rank)).save(folder)
