@@ -19,6 +19,7 @@ Example = tuple[list[int], list[bool]]
 def ours(job: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
+    from ownlm.machine import keep_large_blocks_apart
     from ownlm.model.locate import locate
     from ownlm.model.lora import LoraAdapter, LoraConfig
     from ownlm.opened.build import build
@@ -28,6 +29,8 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
     from ownlm.train.conversations import Example as Row
     from ownlm.train.step import Learner
 
+    # As the training loop does.
+    keep_large_blocks_apart()
     model = build(read_files(locate(job["model"]))).pack()
     adapter = LoraAdapter.new(model, LoraConfig(rank=job["rank"], alpha=2 * job["rank"]))
     config = TuneOptimizerConfig(learning_rate=job["learning_rate"])

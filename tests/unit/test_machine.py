@@ -1,5 +1,7 @@
 """The energy meter on counters made by hand, and the probe."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,21 @@ def test_the_probe_measures() -> None:
     assert found.float32_gigaflops > 0 and found.bfloat16_gigaflops > 0 and found.threads >= 1
     assert best_device() in ("cpu", "cuda", "mps")
     assert 10e6 < peak_memory_bytes() < 1e12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="announced: only glibc's allocator is told what to keep")
+def test_large_blocks_are_no_part_of_the_heap() -> None:
+    code = """
+import ctypes
+from ownlm.machine import keep_large_blocks_apart
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+# Freed, so large a block moves glibc's own threshold beyond itself.
+libc.free(libc.malloc(16 << 20))
+keep_large_blocks_apart()
+block = libc.malloc(4 << 20)
+heap = [line for line in open("/proc/self/maps") if "[heap]" in line]
+begin, end = (int(word, 16) for word in heap[0].split()[0].split("-"))
+assert not begin <= block < end
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,7 @@
 from ownlm.machine.compiler import has_compiler
 from ownlm.machine.energy import EnergyMeter
 from ownlm.machine.instructions import has_fast_bfloat16, instruction_sets
-from ownlm.machine.memory import Memory, give_back_memory, memory
+from ownlm.machine.memory import Memory, give_back_memory, keep_large_blocks_apart, memory
 from ownlm.machine.probe import Probe, best_device, peak_memory_bytes, probe
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "has_compiler",
     "has_fast_bfloat16",
     "instruction_sets",
+    "keep_large_blocks_apart",
     "memory",
     "peak_memory_bytes",
     "probe",

@@ -22,7 +22,7 @@ from torch import nn
 
 from ownlm.artefact import Events, Watch, read_events, write_atomically
 from ownlm.errors import OwnlmError
-from ownlm.machine import EnergyMeter
+from ownlm.machine import EnergyMeter, keep_large_blocks_apart
 from ownlm.model import Decoder
 from ownlm.train.batch import Batch
 from ownlm.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint, save_snapshot, snapshot_steps
@@ -78,6 +78,7 @@ def train(run: Path, plan: Plan, model: Decoder, rows: Rows, looks: Looks, *, tr
     Raises Stopped when asked to stop before.
     """
     torch.set_num_threads(plan.threads)
+    keep_large_blocks_apart()
     _Training(run, plan, model, rows, looks, trained).run_to_end()
 
 
