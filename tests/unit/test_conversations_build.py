@@ -141,5 +141,8 @@ def test_a_mixture_of_nothing_is_refused() -> None:
     zero = Mixture(fact=0, expression=0, small_talk=0, identity=0, declining=0, near_miss=0)
     with pytest.raises(OwnlmError, match="mixture"):
         ConversationsConfig(mixture=zero)
+    for wrong in ({"strict": True}, {"group": "source"}):
+        with pytest.raises(OwnlmError, match="your own conversations; give them as chat"):
+            ConversationsConfig(**wrong)
     with pytest.raises(OwnlmError, match="need a corpus"):
         ConversationsConfig(from_text=True)

@@ -64,6 +64,9 @@ class ConversationsConfig:
         for name in ("from_text", "from_documents"):
             if getattr(self, name) and self.corpus is None:
                 raise OwnlmError(f"conversations from text need a corpus; name its folder, or leave {name} out")
+        for name in ("strict", "group"):
+            if getattr(self, name) and self.chat is None:
+                raise OwnlmError(f"{name} is for your own conversations; give them as chat, or leave {name} out")
         if self.from_text and self.from_documents:
             raise OwnlmError("from_text is for a model that cannot talk yet, from_documents for one that can; give one")
         if self.conversations < 1 or self.validation < 0:
