@@ -225,7 +225,7 @@ def test_what_is_mended_and_what_is_kept_is_named_too(tmp_path: Path) -> None:
         ("a.json", b'[\n"\xff"]', "a.json:2 is not UTF-8"),
         ("a.json", b'{"a": 1}\n', "cannot be used"),
         ("a.jsonl.gz", b"no gzip", "cannot read"),
-        ("a.jsonl.gz", gzip.compress(GOOD.encode())[:-9], "cannot read"),
+        ("a.jsonl.gz", gzip.compress(GOOD.encode(), mtime=0)[:-9], "cannot read"),
         ("a.parquet", b"PAR1", "cannot read"),
         ("a.jsonl", b"", "holds 0 conversations"),
         ("a.jsonl", b"\n\n", "holds 0 conversations"),
