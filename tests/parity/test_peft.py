@@ -11,7 +11,7 @@ from ownlm.errors import OwnlmError
 from ownlm.model.formats.huggingface import write_checkpoint
 from ownlm.model.load import read_decoder
 from ownlm.model.lora import LoraAdapter, adapted
-from ownlm.model.lora_folder import WEIGHTS
+from ownlm.model.lora_folder import WEIGHTS, table_names
 from ownlm.model.lora_pair import LoraConfig
 from tiny_checkpoints import tiny_checkpoint
 from tiny_models import random_ids
@@ -94,14 +94,22 @@ def near(one: torch.Tensor, other: torch.Tensor, *, within: float = 1e-5) -> boo
 @pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_its_own(tmp_path: Path, kind: str, dora: bool) -> None:
-    """Of a sum of scores, with weights so that no part of it is the same."""
+    """Of a sum of scores, with weights so that no part of it is the same; with DoRA, and rows for two tokens."""
     import peft
     from transformers import AutoModelForCausalLM
 
     write_checkpoint(tmp_path, tiny_checkpoint(kind))
     wanted = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, use_dora=dora)
     wanted.fan_in_fan_out = kind == "gpt2"
+    tables = table_names(kind)
+    tied = tiny_checkpoint(kind).fields["tie_word_embeddings"]
+    tokens = [int(IDS[0, 3]), 90]
+    wanted.trainable_token_indices = {name.rpartition(".")[2]: tokens for name in tables[: 1 if tied else 2]}
     peer = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path), wanted)
+    with torch.no_grad():
+        for name, parameter in peer.named_parameters():
+            if "trainable_tokens_delta" in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
     peer.save_pretrained(tmp_path / "adapter")
     decoder = read_decoder(tmp_path, dtype=torch.float64).pack()
     adapter = LoraAdapter.load(tmp_path / "adapter", decoder).double()
@@ -109,7 +117,9 @@ def test_gradients_are_its_own(tmp_path: Path, kind: str, dora: bool) -> None:
         logits_BTV = decoder(IDS)
     share_BTV = torch.randn(logits_BTV.shape, dtype=torch.float64)
     (logits_BTV * share_BTV).sum().backward()
-    (peer.double()(IDS).logits * share_BTV).sum().backward()
+    expected_BTV = peer.double()(IDS).logits
+    assert near(logits_BTV, expected_BTV)
+    (expected_BTV * share_BTV).sum().backward()
     theirs = {name.replace(".default", ""): value.grad for name, value in peer.named_parameters()}
     for pair in adapter.each():
         parts = {"lora_A.weight": pair.a_rE, "lora_B.weight": pair.b_Or}
@@ -119,3 +129,8 @@ def test_gradients_are_its_own(tmp_path: Path, kind: str, dora: bool) -> None:
             assert part.grad is not None
             expected = theirs[f"base_model.model.{pair.module}.{name}"]
             assert near(part.grad, expected, within=1e-4), f"{pair.module}.{name}"
+    assert adapter.rows is not None
+    for name, rows in zip(tables, adapter.rows.parameters(), strict=not tied):
+        assert rows.grad is not None
+        expected = theirs[f"base_model.model.{name}.token_adapter.trainable_tokens_delta"]
+        assert near(rows.grad, expected, within=1e-4), name

@@ -16,6 +16,7 @@ from ownlm.model.load import build_decoder
 from ownlm.model.lora import LoraAdapter, adapted, attach
 from ownlm.model.lora_folder import CONFIG, WEIGHTS
 from ownlm.model.lora_pair import LoraConfig
+from ownlm.train.loss import head_loss
 from tiny_checkpoints import MODEL_TYPES, tiny_checkpoint
 from tiny_models import random_decoder, random_ids
 
@@ -159,6 +160,10 @@ def test_names_are_pefts(tmp_path: Path) -> None:
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
         ({"a_field_of_next_year": 1}, "a_field_of_next_year"),
+        ({"trainable_token_indices": [1, 1]}, "no list of tokens' ids"),
+        ({"trainable_token_indices": [99999]}, "it holds a row for token 99999, and the model has"),
+        ({"trainable_token_indices": {"embed_tokens": [1], "lm_head": [2]}}, "other tokens for the head"),
+        ({"trainable_token_indices": [1]}, "trainable_tokens_delta is missing"),
         ({"bias": "all"}, "bias is 'all'"),
         ({"init_lora_weights": "pissa"}, "changes the base model too"),
     ],
@@ -214,6 +219,34 @@ def test_a_look_between_two_steps_sees_what_was_learned() -> None:
                 pair.a_rE.mul_(1.5)
             with adapted(decoder, [(slice(None), adapter)]):
                 torch.testing.assert_close(decoder(IDS), with_merged(decoder, adapter), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_of_their_own_stand_beside_and_are_merged(tmp_path: Path, tied: bool) -> None:
+    decoder = random_decoder(tie_word_embeddings=tied).double().pack()
+    adapter = LoraAdapter.new(decoder, LoraConfig(rank=2, alpha=4), modules=["q_proj"], tokens=[3, 7]).double()
+    assert adapter.rows is not None and (adapter.rows.head_NE is None) is tied
+    targets = torch.arange(1, 13)
+    found = []
+    for rows in (4, 100):
+        with adapted(decoder, [(slice(None), adapter)]):
+            head_loss(decoder, decoder.hidden(IDS)[0], targets, rows=rows).backward()
+        found.append([parameter.grad for parameter in adapter.parameters()])
+        adapter.zero_grad()
+    for in_parts, at_once in zip(*found, strict=True):
+        torch.testing.assert_close(in_parts, at_once)
+    with torch.no_grad():
+        for parameter in adapter.rows.parameters():
+            parameter.add_(torch.randn_like(parameter))
+        with adapted(decoder, [(slice(None), adapter)]):
+            beside = decoder(IDS)
+        assert not torch.allclose(beside, decoder(IDS))
+        torch.testing.assert_close(beside, with_merged(decoder, adapter))
+    adapter.save(tmp_path)
+    again = LoraAdapter.load(tmp_path, decoder).double()
+    torch.testing.assert_close(with_merged(decoder, again), beside, rtol=1e-5, atol=1e-5)
+    with pytest.raises(OwnlmError, match="open the adapter's folder as the model"):
+        again.check(decoder)
 
 
 def test_folders_that_are_no_adapters_and_adapters_of_other_models(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """New tokens and another chat template: ids, rows, folders, and a model that is then tuned to chat."""
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from ownlm.cli.tokenizer import add
 from ownlm.errors import OwnlmError
 from ownlm.journey import TuneRecipe, tune
 from ownlm.model.load import write_decoder
-from ownlm.opened import load, read_files
+from ownlm.model.lora_folder import CONFIG
+from ownlm.opened import convert, load, read_files
 from ownlm.opened.build import build
 from ownlm.opened.surgery import add_tokens, with_chat_template
 from ownlm.tokenizer import Tokenizer, with_tokens
@@ -135,12 +137,32 @@ def test_a_base_without_a_template_learns_documents(workshop: Path, tmp_path: Pa
             finetune(replace(made, out=str(tmp_path / "wrong"), **wrong))
 
 
-def test_beside_an_adapter_there_are_no_new_rows(workshop: Path, tmp_path: Path) -> None:
-    place = folder_of(tmp_path / "base", foreign.byte_level())
-    with pytest.raises(OwnlmError, match="an adapter holds no rows for new tokens, and the model lacks 2"):
-        finetune(
-            chat_recipe(workshop, tmp_path / "run", model=str(place), chat_template="chatml", lora=LoraTuning(rank=2))
-        )
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_adapter_brings_the_rows_of_new_tokens(workshop: Path, tmp_path: Path, tied: bool) -> None:
+    place = folder_of(tmp_path / "base", foreign.byte_level(), tie_word_embeddings=tied)
+    train = tune_config(steps=2, rows=2, context=128)
+    lora = LoraTuning(rank=2)
+    finetune(chat_recipe(workshop, tmp_path / "run", model=str(place), train=train, chat_template="chatml", lora=lora))
+    model, base = load(tmp_path / "run", dtype="float32"), load(place, dtype="float32")
+    used = base.tokenizer.vocab_size
+    ids = list(range(used, used + 2))
+    assert [model.tokenizer.special[token] for token in ("<|im_start|>", "<|im_end|>")] == ids
+    fields = json.loads((tmp_path / "run" / CONFIG).read_text())
+    names = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    assert fields["trainable_token_indices"] == dict.fromkeys(names, ids)
+    for new, old in (("embed_tokens", base.decoder.model.embed_tokens), ("lm_head", base.decoder.lm_head)):
+        table = (model.decoder.model.embed_tokens if new == "embed_tokens" else model.decoder.lm_head).weight
+        assert torch.equal(table[:used], old.weight[:used])
+        assert not torch.allclose(table[used : used + 2], old.weight[:used].mean(0), atol=1e-4)
+    assert ids[1] in model.end_ids and model.chat(ASKED, max_tokens=3, temperature=0).token_ids
+    convert(tmp_path / "run", tmp_path / "merged")
+    said = [*random_ids(8, vocab=used), *ids]
+    torch.testing.assert_close(load(tmp_path / "merged").logits(said), model.logits(said), rtol=1e-4, atol=1e-4)
+    # Beside the weights of a lower precision they are the same within that.
+    low = load(tmp_path / "run", dtype="bfloat16")
+    assert (low.logits(said) - model.logits(said)).abs().mean() < 0.1 * model.logits(said).abs().mean()
+    with pytest.raises(OwnlmError, match="open the adapter's own folder"):
+        base.use_adapter(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ A and B are parameters of a module, which can be trained while the decoder's own
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
@@ -27,9 +28,10 @@ from ownlm.artefact import read_json
 from ownlm.errors import OwnlmError
 from ownlm.model.decoder import Decoder
 from ownlm.model.dora import Rescale, rescales_of, row_norms
-from ownlm.model.lora_folder import CONFIG, WEIGHTS, read_config, read_pairs, write_folder
+from ownlm.model.lora_folder import CONFIG, WEIGHTS, read_config, read_weights, token_ids, write_folder
 from ownlm.model.lora_pair import LoraConfig, LoraPair, matrices, sizes
-from ownlm.model.projection import Adapted, Projection, Rows
+from ownlm.model.projection import Adapted, Rows
+from ownlm.model.token_rows import TokenRows
 
 
 class Change(NamedTuple):
@@ -39,17 +41,30 @@ class Change(NamedTuple):
 
 
 class LoraAdapter(nn.Module):
-    def __init__(self, config: LoraConfig, pairs: Sequence[LoraPair], *, model_type: str) -> None:
+    """`rows`: of the tokens that have their own; an adapter with such is for all of a model's requests alike."""
+
+    def __init__(
+        self, config: LoraConfig, pairs: Sequence[LoraPair], *, model_type: str, rows: TokenRows | None = None
+    ) -> None:
         super().__init__()
+        self.rows = rows
         self.config, self.model_type = config, model_type
         self.pairs = nn.ModuleList(pairs)
         # DoRA's norms of a decoder's stored matrices, by their names.
         self._norms: WeakKeyDictionary[Decoder, dict[str, Tensor]] = WeakKeyDictionary()
 
     @classmethod
-    def new(cls, decoder: Decoder, config: LoraConfig, *, modules: Sequence[str] = (), seed: int = 0) -> "LoraAdapter":
+    def new(
+        cls,
+        decoder: Decoder,
+        config: LoraConfig,
+        *,
+        modules: Sequence[str] = (),
+        tokens: Sequence[int] = (),
+        seed: int = 0,
+    ) -> "LoraAdapter":
         """One that changes nothing yet, as the paper has it: A random, B zero. `modules` are the layers that it is for,
-        by the last part of their names in the family's files; none named: all.
+        by the last part of their names in the family's files; none named: all. `tokens` get rows of their own.
         """
         known = matrices(decoder)
         names = {name.rpartition(".")[2] for name in known}
@@ -65,7 +80,8 @@ class LoraAdapter(nn.Module):
                 if config.dora:
                     pair.magnitude_O = nn.Parameter(row_norms(decoder, pair, config.scale).float())
                 pairs.append(pair)
-        return cls(config, pairs, model_type=decoder.config.model_type).to(decoder.device)
+        rows = TokenRows.of(decoder, tokens) if tokens else None
+        return cls(config, pairs, model_type=decoder.config.model_type, rows=rows).to(decoder.device)
 
     @classmethod
     def load(cls, folder: Path, decoder: Decoder) -> "LoraAdapter":
@@ -75,19 +91,25 @@ class LoraAdapter(nn.Module):
         if not (folder / WEIGHTS).is_file():
             raise OwnlmError(f"{folder} has no {WEIGHTS}; pickled weights are never opened: save them as safetensors")
         try:
-            config = read_config(read_json(folder / CONFIG, fix="copy the adapter anew"))
+            fields = read_json(folder / CONFIG, fix="copy the adapter anew")
+            config = read_config(fields)
             if config.dora and _carries_one(decoder):
                 raise OwnlmError(
                     "DoRA rescales what the weights alone give, and the model is an adapter itself; merge that first: "
                     "ownlm convert"
                 )
-            pairs = read_pairs(folder / WEIGHTS, config, decoder)
+            pairs, rows = read_weights(folder / WEIGHTS, config, token_ids(fields), decoder)
         except OwnlmError as error:
             raise type(error)(f"{folder}: {error}") from None
-        return cls(config, pairs, model_type=decoder.config.model_type).to(decoder.device)
+        return cls(config, pairs, model_type=decoder.config.model_type, rows=rows).to(decoder.device)
 
     def check(self, decoder: Decoder) -> None:
-        """OwnlmError when it is for a model of another shape."""
+        """OwnlmError when it is for a model of another shape, or for no single request."""
+        if self.rows is not None:
+            raise OwnlmError(
+                "the adapter has tokens of its own, which a model's other requests lack; open the adapter's folder as "
+                "the model"
+            )
         known = matrices(decoder)
         for pair in self.each():
             stored = known.get(pair.module)
@@ -96,7 +118,7 @@ class LoraAdapter(nn.Module):
 
     def save(self, folder: Path, *, base: str | None = None) -> list[str]:
         """Write the adapter into `folder`, which exists; returns the files' names. `base`: where its model is."""
-        return write_folder(folder, self.config, self.each(), model_type=self.model_type, base=base)
+        return write_folder(folder, self.config, self.each(), self.rows, model_type=self.model_type, base=base)
 
     @torch.no_grad()
     def merge(self, decoder: Decoder) -> None:
@@ -108,6 +130,8 @@ class LoraAdapter(nn.Module):
             weight.add_(self.config.scale * change.b_Or @ change.a_rE)
             if change.rescale is not None:
                 weight.mul_(change.rescale.gain_O.unsqueeze(1))
+        if self.rows is not None:
+            self.rows.merge(decoder)
         self._norms.pop(decoder, None)
 
     def changes(self, decoder: Decoder) -> Iterator[tuple[str, "Change"]]:
@@ -131,7 +155,7 @@ class LoraAdapter(nn.Module):
 
     def digest(self) -> str:
         """A hash of all that it does to a model."""
-        found = hashlib.sha256(repr((self.config, self.model_type)).encode())
+        found = hashlib.sha256(repr((self.config, self.model_type, self.rows and self.rows.ids)).encode())
         for name, parameter in self.named_parameters():
             found.update(name.encode())
             found.update(parameter.detach().cpu().float().numpy().tobytes())
@@ -144,26 +168,30 @@ class LoraAdapter(nn.Module):
 @contextmanager
 def adapted(decoder: Decoder, spans: Sequence[tuple[Rows, LoraAdapter]]) -> Iterator[None]:
     """While it lasts, rows T of the decoder's tokens_BT go through the adapter that stands beside them."""
-    used = []
+    undo: list[Callable[[], object]] = []
     try:
         for rows, adapter in spans:
-            used += attach(decoder, adapter, rows)
+            undo += attach(decoder, adapter, rows)
         yield
     finally:
         # These alone: others may stand beside the weights for longer.
-        for projection, one in used:
-            projection.adapted.remove(one)
+        for take_away in undo:
+            take_away()
 
 
-def attach(decoder: Decoder, adapter: LoraAdapter, rows: Rows = slice(None)) -> list[tuple[Projection, Adapted]]:
-    """Put the adapter beside the decoder's weights, for good; what was put where is returned."""
-    used = []
+def attach(decoder: Decoder, adapter: LoraAdapter, rows: Rows = slice(None)) -> list[Callable[[], object]]:
+    """Put the adapter beside the decoder's weights, for good: calling all that is returned takes it away."""
+    undo: list[Callable[[], object]] = []
     for layer, (a_rE, b_Or, rescale) in adapter.changes(decoder):
         projection, columns = decoder.places[layer]
-        one = Adapted(rows=rows, columns=columns, a_rE=a_rE, b_Or=b_Or, scale=adapter.config.scale, rescale=rescale)
+        scale = adapter.config.scale
+        one = Adapted(rows=rows, columns=columns, a_rE=a_rE, b_Or=b_Or, scale=scale, rescale=rescale)
         projection.adapted.append(one)
-        used.append((projection, one))
-    return used
+        undo.append(partial(projection.adapted.remove, one))
+    if adapter.rows is not None:
+        assert isinstance(rows, slice) and rows == slice(None), "tokens' own rows are for all of a step"
+        undo += adapter.rows.attach(decoder)
+    return undo
 
 
 def _carries_one(decoder: Decoder) -> bool:

@@ -3,6 +3,7 @@
     adapter_config.json            rank, alpha and how they are meant ◀──▶ LoraConfig
     adapter_model.safetensors      NAME.lora_A.weight, NAME.lora_B.weight, with DoRA NAME.lora_magnitude_vector
                                    ◀──▶ one LoraPair for each NAME, the matrix's in the family's files
+                                   NAME.token_adapter.trainable_tokens_delta ◀──▶ TokenRows
 
 What is not understood is refused: an adapter that is read in part answers wrongly.
 """
@@ -19,13 +20,19 @@ from ownlm.errors import DamagedError, OwnlmError
 from ownlm.model.checkpoint import StoredTensor
 from ownlm.model.checks import flag, number, shown, whole
 from ownlm.model.decoder import Decoder
+from ownlm.model.families import family_of
 from ownlm.model.formats.safetensors_file import open_tensors, save_tensors
 from ownlm.model.locate import ADAPTER_CONFIG
 from ownlm.model.lora_pair import LoraConfig, LoraPair, matrices, sizes
+from ownlm.model.token_rows import TokenRows
 
 CONFIG, WEIGHTS = ADAPTER_CONFIG, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_TOKENS = ".token_adapter.trainable_tokens_delta"
+# Of so many tokens a row each: more are a vocabulary of their own.
+_MOST_TOKENS = 1024
 _READ = {"peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "bias", "init_lora_weights"}
+_READ |= {"trainable_token_indices"}
 # They tell where an adapter comes from or how it was trained, or what the tensors' names and shapes tell too.
 _TOLD = {"base_model_name_or_path", "revision", "task_type", "peft_version", "inference_mode", "lora_dropout"}
 _TOLD |= {"auto_mapping", "qalora_group_size", "ensure_weight_tying", "exclude_modules"}
@@ -35,10 +42,16 @@ _BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def write_folder(
-    folder: Path, config: LoraConfig, pairs: Sequence[LoraPair], *, model_type: str, base: str | None
+    folder: Path,
+    config: LoraConfig,
+    pairs: Sequence[LoraPair],
+    rows: TokenRows | None,
+    *,
+    model_type: str,
+    base: str | None,
 ) -> list[str]:
     """Write an adapter into `folder`, which exists; returns the files' names. `base`: where its model is."""
-    fields = {
+    fields: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
@@ -60,6 +73,13 @@ def write_folder(
             parts["lora_magnitude_vector"] = pair.magnitude_O
         for name, part in parts.items():
             tensors[f"{_PREFIX}{pair.module}.{name}"] = part.detach().cpu().contiguous()
+    if rows is not None:
+        embedding, head = table_names(model_type)
+        fields["trainable_token_indices"] = {embedding.rpartition(".")[2]: rows.ids}
+        tensors[f"{_PREFIX}{embedding}{_TOKENS}"] = rows.embedding_NE.detach().cpu().contiguous()
+        if rows.head_NE is not None:
+            fields["trainable_token_indices"][head] = rows.ids
+            tensors[f"{_PREFIX}{head}{_TOKENS}"] = rows.head_NE.detach().cpu().contiguous()
     save_tensors(folder / WEIGHTS, tensors)
     write_atomically(folder / CONFIG, json.dumps(fields, indent=2) + "\n")
     return [CONFIG, WEIGHTS]
@@ -84,8 +104,36 @@ def read_config(fields: Mapping[str, Any]) -> LoraConfig:
     )
 
 
-def read_pairs(path: Path, config: LoraConfig, decoder: Decoder) -> list[LoraPair]:
+def token_ids(fields: Mapping[str, Any]) -> list[int]:
+    """The tokens that have rows of their own: one list, whether it is named for the embedding, the head or both."""
+    given = fields.get("trainable_token_indices") or []
+    lists = list(given.values()) if isinstance(given, dict) else [given]
+    ids = lists[0] if lists else []
+    if any(other != ids for other in lists):
+        raise OwnlmError(
+            "trainable_token_indices names other tokens for the head than for the embedding; merge it first"
+        )
+    if not isinstance(ids, list) or not all(type(id) is int and id >= 0 for id in ids) or len({*ids}) != len(ids):
+        raise DamagedError(f"trainable_token_indices is {shown(given)}, which is no list of tokens' ids")
+    if len(ids) > _MOST_TOKENS:
+        raise OwnlmError(f"trainable_token_indices names {len(ids):,} tokens, at most {_MOST_TOKENS:,} are computed")
+    return ids
+
+
+def table_names(model_type: str) -> tuple[str, str]:
+    """What the embedding and the head are called in the family's files."""
+    tables: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (1, 1), "lm_head.weight": (1, 1)}
+    layout = family_of({"model_type": model_type}).TENSORS.layout(tables, 1)
+    names = {parameter: stored.name for stored in layout.values() for parameter in stored.parameters}
+    embedding, head = (names[name].removesuffix(".weight") for name in tables)
+    return embedding, head
+
+
+def read_weights(
+    path: Path, config: LoraConfig, ids: Sequence[int], decoder: Decoder
+) -> tuple[list[LoraPair], TokenRows | None]:
     tensors = open_tensors(path)
+    rows = None
     pairs: list[LoraPair] = []
     names: set[str] = set()
     for module, stored in matrices(decoder).items():
@@ -101,11 +149,23 @@ def read_pairs(path: Path, config: LoraConfig, decoder: Decoder) -> list[LoraPai
             continue
         pairs.append(LoraPair(stored, *(_read(tensors, key, shape) for key, shape in keys.items())))
         names |= keys.keys()
+    if ids:
+        if max(ids) >= decoder.config.vocab_size:
+            raise OwnlmError(
+                f"it holds a row for token {max(ids)}, and the model has {decoder.config.vocab_size} tokens; open the "
+                "adapter's own folder as the model, with its tokenizer inside"
+            )
+        embedding, head = (f"{_PREFIX}{name}{_TOKENS}" for name in table_names(decoder.config.model_type))
+        shape = (len(ids), decoder.config.hidden_size)
+        rows = TokenRows(
+            ids, _read(tensors, embedding, shape), _read(tensors, head, shape) if head in tensors else None
+        )
+        names |= {embedding, head}
     if unused := sorted(tensors.keys() - names):
         raise OwnlmError(f"{unused[0]} is for nothing that an adapter may change in this model; is it another's?")
     if not pairs:
         raise DamagedError("it holds no matrices; restore the adapter's files")
-    return pairs
+    return pairs, rows
 
 
 def _read(tensors: Mapping[str, StoredTensor], key: str, shape: Sequence[int]) -> Tensor:

@@ -4,7 +4,7 @@ W ──▶ W + scale * B A ──with DoRA──▶ each row brought to its len
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -59,13 +59,9 @@ def matrices(decoder: Decoder) -> dict[str, Stored]:
         for layer, (projection, columns) in decoder.places.items()
         if layer != "lm_head" and ".experts." not in layer
     }
-    return {name.removesuffix(".weight"): stored for name, stored in stored_as(decoder, shapes).items()}
-
-
-def stored_as(decoder: Decoder, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Stored]:
-    """How the family's files hold parameters of these names and shapes."""
     family = family_of({"model_type": decoder.config.model_type})
-    return family.TENSORS.layout(shapes, decoder.config.num_attention_heads)
+    layout = family.TENSORS.layout(shapes, decoder.config.num_attention_heads)
+    return {name.removesuffix(".weight"): stored for name, stored in layout.items()}
 
 
 def sizes(stored: Stored) -> tuple[int, int]:

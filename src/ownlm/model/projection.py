@@ -128,6 +128,13 @@ class Projection:
         return copied
 
     @property
+    def learned(self) -> list[Tensor]:
+        """What gets gradients, of the layers and of the adapters beside them."""
+        own = [parameter for layer in self.layers for parameter in layer.parameters()]
+        beside = [matrix for one in self.adapted for matrix in (one.a_rE, one.b_Or)]
+        return [tensor for tensor in (*own, *beside) if tensor.requires_grad]
+
+    @property
     def _trains_adapters(self) -> bool:
         return bool(self.adapted) and torch.is_grad_enabled()
 

@@ -17,6 +17,7 @@ from ownlm.model.families import read_config
 from ownlm.model.formats.gguf_checkpoint import gguf_checkpoint
 from ownlm.model.formats.huggingface import CONFIG, GENERATION_CONFIG, read_checkpoint
 from ownlm.model.locate import ADAPTER_CONFIG, is_path, locate, verified_content
+from ownlm.model.lora_folder import token_ids
 from ownlm.model.starters import starter_at
 from ownlm.opened.suggested import Suggested, suggested_sampling
 from ownlm.tokenizer import ChatTemplate, ModelTemplate, Tokenizer, chat_template_of, cut_to_rows, tokenizer_from_gguf
@@ -118,7 +119,8 @@ def _of_folder(folder: Path) -> ModelFiles:
 def _of_adapter(folder: Path) -> ModelFiles:
     """The base's files, with the adapter's own tokenizer and template where it brings them."""
     card = verify_artefact(folder, "adapter") if (folder / CARD_NAME).is_file() else None
-    base = read_json(folder / ADAPTER_CONFIG, fix="copy the adapter anew").get("base_model_name_or_path")
+    fields = read_json(folder / ADAPTER_CONFIG, fix="copy the adapter anew")
+    base = fields.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise OwnlmError(f"{folder} is an adapter that names no model; open its model, with this as the adapter")
     if is_path(base) and (folder / base).exists():
@@ -133,11 +135,24 @@ def _of_adapter(folder: Path) -> ModelFiles:
     files = read_files(place)
     if files.adapter is not None:
         raise OwnlmError(f"{folder} is an adapter for another adapter; convert {place} to a model of its own first")
-    tokenizer = files.tokenizer
+    tokenizer, new = files.tokenizer, 0
     if (folder / TOKENIZER_FILE).is_file():
-        tokenizer = _fitting(Tokenizer.load(folder), files.checkpoint, folder)
+        try:
+            own_rows = max(token_ids(fields), default=-1) + 1
+        except OwnlmError as error:
+            raise type(error)(f"{folder}: {error}") from None
+        tokenizer = _fitting(Tokenizer.load(folder), files.checkpoint, folder, own_rows)
+        new = max(0, tokenizer.vocab_size - files.tokenizer.vocab_size) if own_rows else 0
     template = chat_template_of(folder, tokenizer) if tokenizer is not files.tokenizer else files.template
-    return replace(files, place=folder, name=folder.name, adapter=folder, tokenizer=tokenizer, template=template)
+    return replace(
+        files,
+        place=folder,
+        name=folder.name,
+        adapter=folder,
+        tokenizer=tokenizer,
+        template=template,
+        new_tokens=new,
+    )
 
 
 def _licence_in(readme: Path) -> str | None:
@@ -149,10 +164,11 @@ def _licence_in(readme: Path) -> str | None:
     return found[1] if found else None
 
 
-def _fitting(tokenizer: Tokenizer, checkpoint: Checkpoint, place: Path) -> Tokenizer:
+def _fitting(tokenizer: Tokenizer, checkpoint: Checkpoint, place: Path, own_rows: int = 0) -> Tokenizer:
+    """`own_rows`: up to which id an adapter has rows."""
     rows = checkpoint.fields.get("vocab_size")
     try:
-        return cut_to_rows(tokenizer, rows) if isinstance(rows, int) else tokenizer
+        return cut_to_rows(tokenizer, max(rows, own_rows)) if isinstance(rows, int) else tokenizer
     except OwnlmError as error:
         raise OwnlmError(f"{place}: {error}") from None
 

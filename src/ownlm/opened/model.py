@@ -82,7 +82,10 @@ class Model:
 
         A request's own `adapter` goes before it.
         """
-        self.adapter = None if folder is None else LoraAdapter.load(Path(folder), self.decoder)
+        adapter = None if folder is None else LoraAdapter.load(Path(folder), self.decoder)
+        if adapter is not None:
+            adapter.check(self.decoder)
+        self.adapter = adapter
 
     def generate(self, prompt: str, **asked: Any) -> Answer:
         """Continue `prompt`."""
@@ -220,6 +223,9 @@ def load(
     """
     files = read_files(locate(model, ask=ask, progress=progress))
     device = device or best_device()
+    if files.new_tokens and quantize is None:
+        # Blocks have no room for their rows.
+        quantize = "none"
     chosen = choose_arithmetic(files.checkpoint.tensors, device=device, dtype=dtype, quantize=quantize)
     decoder = build(files, device=device, dtype=chosen.dtype, keep_blocks=chosen.keep_blocks)
     return Model(decoder.pack(), files, name=str(model), engine_config=engine)

@@ -76,7 +76,7 @@ class FinetuneRecipe:
     rows are its.
 
     `chat_template`: "chatml" or a Jinja file, for a model that was never tuned to chat, or instead of its own.
-    `add_tokens`: new special tokens, whose rows begin as the mean of the others.
+    `add_tokens`: new special tokens, whose rows begin as the mean of the others; an adapter holds them.
     `lora`: train an adapter instead of the weights. `freeze`: parameters that stand still, by their names in a Hugging
     Face folder, * for anything. `ask`: questions that are answered now and then while it trains. `from_scratch` throws
     the base's weights away: a control that shows what pretraining is for.
@@ -200,11 +200,6 @@ def with_wishes(files: ModelFiles, recipe: FinetuneRecipe) -> ModelFiles:
         files = add_tokens(files, recipe.add_tokens)
     if recipe.chat_template is not None:
         files = with_chat_template(files, recipe.chat_template)
-    if files.new_tokens and recipe.lora is not None:
-        raise OwnlmError(
-            f"lora: an adapter holds no rows for new tokens, and the model lacks {files.new_tokens} that are wanted; "
-            "leave lora out, or take tokens that it has"
-        )
     return files
 
 
@@ -238,7 +233,9 @@ def make_trainable(files: ModelFiles, recipe: FinetuneRecipe) -> tuple[Decoder, 
     config = LoraConfig(rank=lora.rank, alpha=lora.alpha, rank_stabilised=lora.rank_stabilised, dora=lora.dora)
     # Standing still, its weights can be packed as for answers.
     model.pack()
-    return model, LoraAdapter.new(model, config, modules=lora.modules, seed=recipe.train.seed)
+    known = files.tokenizer.vocab_size
+    tokens = range(known - files.new_tokens, known)
+    return model, LoraAdapter.new(model, config, modules=lora.modules, tokens=tokens, seed=recipe.train.seed)
 
 
 def freeze(model: Decoder, patterns: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def head_loss(model: Decoder, hidden_NE: Tensor, targets_N: Tensor, *, rows: int
     if len(targets_N) <= rows or not torch.is_grad_enabled():
         parts = zip(torch.split(hidden_NE, rows), torch.split(targets_N, rows), strict=True)
         return sum((_cross_entropy(model.head(hidden), targets) for hidden, targets in parts), hidden_NE.new_zeros(()))
-    weights = [weight for weight in model.lm_head.parameters() if weight.requires_grad]
+    weights = model.outward.learned
     total: Tensor = _HeadLoss.apply(model, rows, hidden_NE, targets_N, *weights)  # type: ignore[no-untyped-call]
     return total
 

@@ -4,6 +4,7 @@ While it trains it holds run.json, events.jsonl, checkpoints/ ...; when it ends 
 them and card.json seals those, so the folder opens in transformers as any model does.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -15,6 +16,7 @@ from ownlm.artefact.card import CARD_NAME
 from ownlm.artefact.recipe import to_yaml
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
+from ownlm.model.formats.huggingface import GENERATION_CONFIG
 from ownlm.model.load import to_checkpoint
 from ownlm.model.locate import is_path
 from ownlm.model.lora import LoraAdapter
@@ -92,7 +94,9 @@ def finish_adapter(
     figures: Mapping[str, Any],
 ) -> None:
     """Write the adapter, in PEFT's form and with the tokenizer, and seal it. `base`: the MODEL that it is for."""
-    names = [*adapter.save(run, base=base), *write_tokenizer(run, files)]
+    names = [*adapter.save(run, base=base), *write_tokenizer(run, files), GENERATION_CONFIG]
+    # What ends an answer may be the chat template's alone, or only its base's files may tell.
+    write_atomically(run / GENERATION_CONFIG, json.dumps({"eos_token_id": list(files.end_ids)}) + "\n")
     _seal(run, "adapter", names, plan=plan, inputs=inputs, figures=figures)
 
 
