@@ -33,7 +33,7 @@ def run_all(commands: list[list[str]], site: Path) -> "subprocess.CompletedProce
 
 def test_tuning_answering_and_looking(workshop: Path, tmp_path: Path) -> None:
     recipe = tiny_journey.chat_recipe(workshop, tmp_path / "tuned")
-    recipe = replace(recipe, train=tiny_journey.train_config(steps=2))
+    recipe = replace(recipe, train=tiny_journey.tune_config(steps=2))
     (tmp_path / "mine.yaml").write_text(to_yaml(recipe))
     tuned = str(tmp_path / "tuned")
     commands = [

