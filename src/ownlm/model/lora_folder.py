@@ -121,12 +121,12 @@ def token_ids(fields: Mapping[str, Any]) -> list[int]:
 
 
 def table_names(model_type: str) -> tuple[str, str]:
-    """What the embedding and the head are called in the family's files."""
-    tables: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (1, 1), "lm_head.weight": (1, 1)}
-    layout = family_of({"model_type": model_type}).TENSORS.layout(tables, 1)
-    names = {parameter: stored.name for stored in layout.values() for parameter in stored.parameters}
-    embedding, head = (names[name].removesuffix(".weight") for name in tables)
-    return embedding, head
+    """What the embedding and the head are called: the one as in the family's files, the other everywhere alike, for
+    PEFT goes by transformers' modules.
+    """
+    name = "model.embed_tokens.weight"
+    (embedding,) = family_of({"model_type": model_type}).TENSORS.layout({name: (1, 1)}, 1)
+    return embedding.removesuffix(".weight"), "lm_head"
 
 
 def read_weights(
