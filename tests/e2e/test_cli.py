@@ -72,6 +72,15 @@ def one_line(err: str, *words: str) -> None:
     assert "Traceback" not in err and all(word in err for word in words), err
 
 
+def test_a_full_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr("ownlm.cli.main._run", lambda arguments: torch.empty(1 << 50).numel())
+    status, _, err = in_process(capsys, "doctor")
+    assert status == 2
+    one_line(err, "the memory is full")
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["quickstart", "--help"], ["corpus", "build", "--help"], ["--version"]]
 )

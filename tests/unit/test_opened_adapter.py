@@ -1,6 +1,7 @@
 """A LoRA adapter beside an opened model: in Python, on the command line, over a file of prompts."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,22 @@ def test_another_models_adapter_is_refused_before_anything_is_computed(place: Pa
     adapter = LoraAdapter.load(place / "adapter", load(place / "model").decoder)
     with pytest.raises(OwnlmError, match="does not have so"):
         load(place / "narrow").generate("the cat", adapter=adapter)
+
+
+@pytest.mark.parametrize("base", [".", "../other", "hub:org/name"])
+def test_an_adapters_base_is_neither_an_adapter_nor_fetched(
+    place: Path, tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_the_cache_alone(*_: object, local_files_only: bool = False, **__: object) -> str:
+        assert local_files_only, "the hub was asked"
+        raise FileNotFoundError
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", in_the_cache_alone)
+    for name, its in (("adapter", base), ("other", "../adapter")):
+        shutil.copytree(place / "adapter", tmp_path / name)
+        config = tmp_path / name / "adapter_config.json"
+        fields = json.loads(config.read_text(encoding="utf-8"))
+        config.write_text(json.dumps(fields | {"base_model_name_or_path": its}), encoding="utf-8")
+    words = "org/name is not on this machine, and is fetched only where you name it"
+    with pytest.raises(OwnlmError, match=words if base.startswith("hub:") else "is an adapter for another adapter"):
+        load(tmp_path / "adapter")

@@ -106,6 +106,7 @@ def test_an_adapter_is_no_base(place: Path, workshop: Path, tmp_path: Path) -> N
     ("changes", "words"),
     [
         ({"lora": LoraTuning(modules=("q_prj",))}, "no layer of this model is named q_prj; it has .*q_proj"),
+        ({"lora": LoraTuning(rank=10**9)}, "rank 1000000000 is more than this model's layers have, 64; lower it"),
         ({"lora": None, "freeze": ("model.layer.*",)}, r"no parameter is named model\.layer\.\*"),
         ({"lora": None, "freeze": ("*",)}, "nothing is left to train"),
     ],

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 _LONGEST_MESSAGE = 1000
+_MEMORY_FULL = "the memory is full; take a smaller model, fewer rows, or a machine with more"
+_TORCH_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory")
 # What writing to an open stream may meet; files of ours are written where such an error names them.
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
@@ -57,9 +59,10 @@ def run(arguments: Sequence[str]) -> int:
             return _fault(error)
         return _complain(f"{error.filename}: {error.strerror}; check the name, and who may read and write it")
     except MemoryError:
-        return _complain("the memory is full; take a smaller model, fewer rows, or a machine with more")
+        return _complain(_MEMORY_FULL)
     except Exception as error:
-        return _fault(error)
+        # Torch has no kind of its own for the processor's memory.
+        return _complain(_MEMORY_FULL) if any(words in str(error) for words in _TORCH_MEMORY) else _fault(error)
 
 
 def _show(page: str) -> int:

@@ -55,13 +55,18 @@ def parse_hub_name(text: str) -> HubName:
     return HubName(repository=name, revision=revision or None, file=file)
 
 
-def fetch_from_hub(text: str) -> Path:
-    """The folder, or with FILE.gguf the file, that `text` names; from the hub's cache where that is current."""
+def fetch_from_hub(text: str, *, fetch: bool = True) -> Path:
+    """The folder, or with FILE.gguf the file, that `text` names; from the hub's cache where that is current, or without
+    `fetch` alone.
+    """
     wanted = parse_hub_name(text)
     hub = _import_hub()
     patterns = {"allow_patterns": [wanted.file]} if wanted.file else _patterns()
-    with _plain_errors(wanted):
-        folder = Path(hub.snapshot_download(wanted.repository, revision=wanted.revision, **patterns))
+    if fetch:
+        with _plain_errors(wanted):
+            folder = Path(hub.snapshot_download(wanted.repository, revision=wanted.revision, **patterns))
+    else:
+        folder = _in_cache(hub, wanted, patterns)
     if wanted.file:
         if (folder / wanted.file).is_file():
             return folder / wanted.file
@@ -69,6 +74,18 @@ def fetch_from_hub(text: str) -> Path:
     if not any(folder.glob("*.safetensors")):
         instead = _files_there(hub, wanted)
         raise OwnlmError(f"{wanted} holds no safetensors, and pickled weights are never opened; {instead}")
+    return folder
+
+
+def _in_cache(hub: Any, wanted: HubName, patterns: dict[str, list[str]]) -> Path:
+    try:
+        folder = Path(
+            hub.snapshot_download(wanted.repository, revision=wanted.revision, local_files_only=True, **patterns)
+        )
+    except Exception:  # of which the library has many
+        folder = None
+    if folder is None or not (folder / wanted.file).exists() or not (wanted.file or any(folder.glob("*.safetensors"))):
+        raise OwnlmError(f"{wanted} is not on this machine, and is fetched only where you name it: ownlm show {wanted}")
     return folder
 
 

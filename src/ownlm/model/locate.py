@@ -32,16 +32,17 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _MBIT_PER_SECOND = 50
 
 
-def locate(model: str | Path, *, ask: Ask | None = None, progress: Progress | None = None) -> Path:
+def locate(model: str | Path, *, ask: Ask | None = None, progress: Progress | None = None, fetch: bool = True) -> Path:
     """The model folder or the .gguf file that `model` stands for.
 
-    `ask` is asked before a starter is fetched; `progress` is told bytes so far and in all.
+    `ask` is asked before a starter is fetched; `progress` is told bytes so far and in all. `fetch`: False where not the
+    user wrote hub:, but a file that may be anybody's; then it has to be on this machine.
     """
     text = str(model)
     if not text:
         raise OwnlmError("MODEL is empty; name a model folder (`.` is this one), a .gguf file or a starter")
     if text.startswith(PREFIX):
-        return fetch_from_hub(text)
+        return fetch_from_hub(text, fetch=fetch)
     path = Path(model)
     with read_errors(path):
         if path.is_dir():

@@ -70,6 +70,9 @@ class LoraAdapter(nn.Module):
         names = {name.rpartition(".")[2] for name in known}
         if unknown := [module for module in modules if module not in names]:
             raise OwnlmError(f"no layer of this model is named {', '.join(unknown)}; it has {', '.join(sorted(names))}")
+        widest = max(min(sizes(stored)) for stored in known.values())
+        if config.rank > widest:
+            raise OwnlmError(f"rank {config.rank} is more than this model's layers have, {widest}; lower it")
         generator = torch.Generator().manual_seed(seed)
         pairs = []
         for name, stored in known.items():

@@ -121,7 +121,7 @@ def _of_adapter(folder: Path) -> ModelFiles:
     card = verify_artefact(folder, "adapter") if (folder / CARD_NAME).is_file() else None
     fields = read_json(folder / ADAPTER_CONFIG, fix="copy the adapter anew")
     base = fields.get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
+    if not isinstance(base, str) or not base or not base.isprintable():
         raise OwnlmError(f"{folder} is an adapter that names no model; open its model, with this as the adapter")
     if is_path(base) and (folder / base).exists():
         base = str(folder / base)
@@ -129,12 +129,12 @@ def _of_adapter(folder: Path) -> ModelFiles:
         raise OwnlmError(
             f"{folder} is an adapter for {base}, which is not here; name its model, and this folder as --adapter"
         )
-    place = locate(base)
+    place = locate(base, fetch=False)
+    if (place / ADAPTER_CONFIG).exists() and not (place / CONFIG).exists():
+        raise OwnlmError(f"{folder} is an adapter for another adapter; convert {place} to a model of its own first")
     if card is not None and verified_content(place) != card.inputs.get("base"):
         raise OwnlmError(f"{place} is not the model that the adapter in {folder} was trained on; put that one back")
     files = read_files(place)
-    if files.adapter is not None:
-        raise OwnlmError(f"{folder} is an adapter for another adapter; convert {place} to a model of its own first")
     tokenizer, new = files.tokenizer, 0
     if (folder / TOKENIZER_FILE).is_file():
         try:

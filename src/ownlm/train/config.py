@@ -8,6 +8,8 @@ from ownlm.train.schedule import ScheduleConfig
 
 # As many seeds as every random generator on the way takes.
 SEEDS = 2**32
+# Beyond any run: the loop holds the step of every look, and packs every row of a step.
+_MOST = {"rows": 2**20, "evaluations": 10**6, "samples": 10**6, "snapshots": 10**6}
 
 
 def check_seed(seed: int) -> None:
@@ -56,6 +58,9 @@ class TrainConfig:
         for name in ("rows", "context"):
             if getattr(self, name) < 1:
                 raise OwnlmError(f"train: {name} must be at least 1, got {getattr(self, name)}")
+        for name, most in _MOST.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise OwnlmError(f"train: {name} must be from 0 to {most:,}, got {getattr(self, name)}")
         for name, choices in {
             "precision": ("auto", "float32", "bfloat16"),
             "compile": ("auto", "always", "never"),

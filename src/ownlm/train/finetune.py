@@ -64,8 +64,8 @@ class LoraTuning:
             raise OwnlmError(f"lora: quantize is one of none, blocks, got {self.quantize!r}")
         if self.rank < 1:
             raise OwnlmError(f"lora: rank must be at least 1, got {self.rank}")
-        if not 0 < self.alpha < float("inf"):
-            raise OwnlmError(f"lora: alpha must be more than 0, got {self.alpha}")
+        if not 0 < self.alpha <= 1e6:
+            raise OwnlmError(f"lora: alpha must be more than 0, and at most 1e6, got {self.alpha}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,9 @@ class FinetuneRecipe:
     from_scratch: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("model", "out", "conversations", "documents", "replay", "chat_template"):
+            if getattr(self, name) == "":
+                raise OwnlmError(f"{name} is empty; name a file or a folder, or leave it out")
         if self.lora is not None and self.freeze:
             raise OwnlmError("freeze: beside an adapter every weight stands still already; leave freeze or lora out")
         if (self.conversations is None) == (self.documents is None):
