@@ -81,6 +81,26 @@ def test_sentences(text: str, count: int, parts: int) -> None:
     assert len(list(passages(Document(text=text, source="s", path="p", kind="text")))) == parts
 
 
+def test_a_long_list_of_initials_is_parted_in_one_pass() -> None:
+    assert len(list(sentences("Dr. X " * 200_000))) == 1
+
+
+def test_lines_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n".join(f"Sentence {n} has a few words of its own, and it ends here." for n in range(200))
+    document = Document(text=text, source="s", path="p.txt", kind="text")
+    found = list(passages(document))
+    assert [each.line for each in found] == [document.line_at(text.index(each.text)) for each in found]
+    monkeypatch.setattr(Document, "line_at", lambda *_: pytest.fail("counted from the beginning"))
+    assert len(list(passages(document))) == len(found) > 5
+
+
+@pytest.mark.parametrize(("question", "words"), [("", "no words"), ("?!", "no words"), ("rent", "holds no documents")])
+def test_where_there_is_nothing_to_ask_it_says_so(folder: Path, question: str, words: str) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(OwnlmError, match=words):
+        ask(folder / "empty" if question == "rent" else folder, question)
+
+
 def test_a_question_is_about_its_rare_words_in_any_form() -> None:
     assert question_words("What is the rent of the flats?") == ["rent", "flats"]
     assert question_words("Who are you?") == ["who", "are", "you"]

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 from ownlm.apps.evidence import LEAST_EVIDENCE, judged
 from ownlm.apps.passage_index import PassageIndex
 from ownlm.apps.passages import Passage
+from ownlm.apps.question_words import question_words
 from ownlm.apps.quotations import find_quotation
+from ownlm.corpus.readers.folder import READABLE
+from ownlm.errors import OwnlmError
 
 if TYPE_CHECKING:
     # A search needs no torch.
@@ -57,7 +60,11 @@ def ask(
     report: Callable[[str], None] = lambda line: None,
 ) -> Reply:
     """Quotations from the documents in `folder` that answer `question`; the passages alone without a `model`."""
+    if not question_words(question):
+        raise OwnlmError("the question holds no words; ask for what the documents may say")
     with PassageIndex.open(Path(folder), report) as index:
+        if not index.files and not index.left_out.names:
+            raise OwnlmError(f"{folder} holds no documents; put {READABLE} into it")
         passages = index.search(question, _PASSAGES)
         weights = index.weights(question)
         left_out = list(index.left_out.lines())
