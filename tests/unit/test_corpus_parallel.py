@@ -1,6 +1,7 @@
 """Parallel text of three formats into lines to tune on."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ def test_of_many_languages_one_is_named(tmp_path: Path) -> None:
     [
         ("a.tsv", "no tab here\n", r"a\.tsv:1 has no tab"),
         ("a.tsv", b"caf\xe9\tx\n", "no UTF-8"),
+        pytest.param("a.tsv", "long " * 30_000 + "\tx\n", "no table .field larger", id="long"),
         ("a.tmx", "<tmx><body><tu>", "no TMX"),
         ("a.po", "what is this\n", "no gettext catalogue"),
         ("a.txt", "something", "holds no pairs"),
@@ -89,6 +91,12 @@ def test_what_is_none_is_told(tmp_path: Path, name: str, content: str | bytes, w
     with pytest.raises(OwnlmError, match=words):
         write_parallel(tmp_path, tmp_path / "out.jsonl", into="German")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_blank_lines_and_names_of_another_encoding(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"\xff.tsv")
+    place.write_text("Open\tAuf\n\nShut\tZu\n\n", encoding="utf-8")
+    assert write_parallel(tmp_path, tmp_path / "out.jsonl", into="German")["kept"] == 2
 
 
 def test_entities_are_not_expanded(tmp_path: Path) -> None:

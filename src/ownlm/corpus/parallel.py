@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ownlm.artefact import write_atomically
+from ownlm.corpus.clean import clean_text
 from ownlm.errors import OwnlmError
 
 SUFFIXES = (".po", ".tmx", ".tsv")
@@ -69,7 +70,8 @@ def read_pairs(location: Path, *, language: str | None = None) -> Iterator[Pair]
     root = location.parent if location.is_file() else location
     for path in files:
         reader = {".po": _po, ".tsv": _tsv}.get(path.suffix.lower())
-        name = path.relative_to(root).as_posix()
+        # A file's name may be of another encoding than UTF-8.
+        name = clean_text(path.relative_to(root).as_posix())
         if path.suffix.lower() == ".tmx":
             yield from _tmx(path, name, language)
         elif reader is not None:
@@ -99,11 +101,15 @@ def _tsv(path: Path, name: str) -> Iterator[Pair]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
+                if not row:
+                    continue
                 if len(row) < 2:
                     raise OwnlmError(f"{path}:{number} has no tab; write source, tab, target on every line")
                 yield Pair(source=row[0], target=row[1], place=f"{name}:{number}")
     except UnicodeDecodeError:
         raise OwnlmError(f"{path} is no UTF-8 text; save it as such") from None
+    except csv.Error as error:
+        raise OwnlmError(f"{path} is no table ({error}); write source, tab, target on every line") from None
 
 
 def _tmx(path: Path, name: str, language: str | None) -> Iterator[Pair]:
