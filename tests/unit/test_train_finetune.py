@@ -1,6 +1,7 @@
 """Fine-tuning: what it refuses at its start, what it says before its first step, where its data come from."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ import torch
 
 from ownlm.artefact import read_card
 from ownlm.errors import OwnlmError
+from ownlm.tokenizer import CHAT_TEMPLATE
 from ownlm.train import finetune
 from ownlm.train.batch import Batch
+from ownlm.train.config import TuneOptimizerConfig
+from ownlm.train.loop import Stopped
 from ownlm.train.mixture import MixedRows
 from tiny_journey import chat_recipe, tune_config
+from tiny_models import make_conversations
 
 
 def test_a_question_longer_than_the_context_is_refused_before_the_first_step(workshop: Path, tmp_path: Path) -> None:
@@ -61,6 +66,48 @@ def test_a_mended_recipe_reads_its_own_data(workshop: Path, tmp_path: Path) -> N
     made = str(tmp_path / "chat" / "conversations")
     with pytest.raises(OwnlmError, match="without the group n"):
         finetune(replace(wrong, out=str(tmp_path / "next"), conversations=made, group="n"))
+
+
+@pytest.mark.parametrize("changed", ["conversations", "base", "chat_template"])
+def test_what_a_stopped_run_reads_may_not_change(workshop: Path, tmp_path: Path, changed: str) -> None:
+    place, template = tmp_path / "workshop", tmp_path / "form.jinja"
+    shutil.copytree(workshop, place)
+    template.write_text(CHAT_TEMPLATE, encoding="utf-8")
+    train = tune_config(steps=2)
+    recipe = chat_recipe(place, tmp_path / "chat", train=train, chat_template=str(template), ask=())
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "step":
+            (tmp_path / "chat" / "control").write_text("stop", encoding="utf-8")
+
+    with pytest.raises(Stopped):
+        finetune(recipe, on_event=stop)
+    if changed == "conversations":
+        shutil.rmtree(place / "conversations")
+        make_conversations(place / "conversations", [("Who?", "Others."), ("What?", "Other things.")])
+    elif changed == "base":
+        shutil.rmtree(place / "base")
+        shutil.copytree(place / "chat", place / "base")
+    else:
+        template.write_text(CHAT_TEMPLATE.replace("\\n", "\\n\\n", 1), encoding="utf-8")
+    with pytest.raises(OwnlmError, match=f"its input `{changed}` was changed since the run began"):
+        finetune(recipe)
+
+
+def test_data_where_the_run_makes_its_own_is_refused_and_kept(workshop: Path, tmp_path: Path) -> None:
+    run = tmp_path / "chat"
+    (run / "corpus").mkdir(parents=True)
+    (run / "recipe.yaml").write_text("", encoding="utf-8")
+    (run / "corpus" / "mine.txt").write_text("My only copy.", encoding="utf-8")
+    with pytest.raises(OwnlmError, match="keep yours elsewhere"):
+        finetune(chat_recipe(workshop, run, conversations=None, documents=str(run / "corpus")))
+    assert (run / "corpus" / "mine.txt").is_file()
+
+
+def test_a_run_that_ends_in_no_number_says_so(workshop: Path, tmp_path: Path) -> None:
+    train = tune_config(steps=2, optimizer=TuneOptimizerConfig(learning_rate=1e30))
+    with pytest.raises(OwnlmError, match="after step 2 is no finite number; lower the learning rates"):
+        finetune(chat_recipe(workshop, tmp_path / "chat", train=train, ask=()))
 
 
 def test_replay_rows_lie_evenly_among_the_others() -> None:

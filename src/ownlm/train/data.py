@@ -34,6 +34,9 @@ def conversations_of(
     if conversations is not None and path.is_dir() and (path / CARD_NAME).is_file():
         return _made_already(path, group)
     built, corpus = run / name, run / "corpus"
+    given = Path(conversations or documents or "").resolve()
+    if any(given.is_relative_to(made.resolve()) for made in (built, corpus)):
+        raise OwnlmError(f"{conversations or documents} is where the run makes its own data; keep yours elsewhere")
     if not (keep and (built / CARD_NAME).is_file()):
         shutil.rmtree(built, ignore_errors=True)
         if conversations is not None:

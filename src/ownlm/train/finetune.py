@@ -5,6 +5,7 @@ model + train.jsonl ──rows──▶ loss on what is to be learned ──▶ 
 All weights are trained, or some are frozen, or a LoRA adapter is trained beside weights that stand still.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -159,6 +160,8 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
             inputs["replay"] = read_card(known).content
             replayed, _ = rendered(read_conversations(known / "train.jsonl"))
         rows = tuning_rows(examples, replayed, share=recipe.replay_share, context=context, seed=seed)
+        if recipe.chat_template is not None and template is not None:
+            inputs["chat_template"] = hashlib.sha256((template.jinja or "").encode()).hexdigest()
         facts: dict[str, Any] = {"conversations": asdict(counts)}
         if (personal := made.figures.get("personal_data")) is not None:
             facts["personal_data"] = personal
@@ -177,7 +180,7 @@ def finetune(recipe: FinetuneRecipe, *, on_event: Watch = lambda event: None) ->
             validate=look,
             sample=sample if recipe.ask else None,
             watch=on_event,
-            facts=facts,
+            facts={"inputs": inputs, **facts},
         )
         train(run, plan, model, rows, looks, trained=adapter)
         model.eval()

@@ -8,6 +8,7 @@ In:  a run folder, a fixed Plan, a model, rows. Out: the trained model, and the 
 """
 
 import json
+import math
 import signal
 import threading
 import time
@@ -166,8 +167,13 @@ class _Training:
         self.looks.watch(self.events.write(event, self.step, **facts))
 
     def _validate(self) -> None:
-        if self.looks.validate is not None:
-            self._event("validation", **self.looks.validate(self.model))
+        if self.looks.validate is None:
+            return
+        seen = self.looks.validate(self.model)
+        if not math.isfinite(seen["loss"]):
+            fix = "lower the learning rates and begin anew" if self.step else "the model's weights are damaged"
+            raise OwnlmError(f"{self.run}: held-out loss after step {self.step} is no finite number; {fix}")
+        self._event("validation", **seen)
 
     def _sample(self) -> None:
         if self.looks.sample is None:
@@ -188,6 +194,7 @@ class _Training:
             self.samples.path.unlink(missing_ok=True)
             self._event("start", plan=asdict(self.plan), **self.looks.facts)
             return
+        self._refuse_other_inputs()
         state = load_checkpoint(saved[-1], self.learner.trained, self.optimizers, device=self.model.device)
         self.step, self.seconds, self.watt_hours = state["step"], state["seconds"], state["watt_hours"]
         self.events.forget_after(self.step)
@@ -195,6 +202,17 @@ class _Training:
         for event in read_events(self.events.path):
             self.looks.watch(event)
         self._event("resume")
+
+    def _refuse_other_inputs(self) -> None:
+        """What the run began with, by the hashes in its first event, is what it goes on with."""
+        now = self.looks.facts.get("inputs", {})
+        start = next((event for event in read_events(self.events.path) if event["event"] == "start"), {})
+        for name, content in start.get("inputs", {}).items():
+            if now.get(name) != content:
+                raise OwnlmError(
+                    f"{self.run}: its input `{name}` was changed since the run began; put it back, or begin anew with "
+                    "another --out"
+                )
 
     def _stop_asked(self, interrupted: threading.Event) -> bool:
         """Obey the control file; a pause waits here until the word is gone, or another, or Ctrl-C."""

@@ -64,6 +64,7 @@ def pretrain(
         tokens = TokenSet.open(Path(recipe.tokens))
         tokens.check_tokenizer(tokenizer_folder)
         tokenizer = Tokenizer.load(tokenizer_folder)
+        inputs = {"tokens": tokens.card.content, "tokenizer": tokens.card.inputs["tokenizer"]}
         context = recipe.train.context
         config = recipe.model.config(vocab_size=tokenizer.padded_vocab_size, context=context)
         model = initialise(Decoder(config), recipe.train.seed).to(best_device())
@@ -75,6 +76,7 @@ def pretrain(
             sample=partial(continue_prompts, tokenizer=tokenizer, recipe=recipe),
             watch=on_event,
             facts={
+                "inputs": inputs,
                 "parameters": parameter_count(config),
                 "flops_per_token": training_flops_per_token(config, context),
                 **(facts or {}),
@@ -82,7 +84,6 @@ def pretrain(
         )
         train(run, plan, model, rows, looks)
         model.eval()
-        inputs = {"tokens": tokens.card.content, "tokenizer": tokens.card.inputs["tokenizer"]}
         files = ModelFiles(
             place=run,
             name=run.name,
