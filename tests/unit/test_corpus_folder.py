@@ -166,7 +166,14 @@ def test_one_book_is_not_the_whole_slice():
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_megabytes": -1.0}, {"validation_share": 0.0}, {"near_duplicate": 2.0}, {"weights": {"x": 1.0}}]
+    "options",
+    [
+        {"text": ""},
+        {"max_megabytes": -1.0},
+        {"validation_share": 0.0},
+        {"near_duplicate": 2.0},
+        {"weights": {"x": 1.0}},
+    ],
 )
 def test_impossible_settings_are_refused(options):
     with pytest.raises(OwnlmError):

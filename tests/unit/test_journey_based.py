@@ -10,6 +10,7 @@ from ownlm.corpus.conversations import ConversationsConfig, build_conversations
 from ownlm.errors import OwnlmError
 from ownlm.evaluation import Evaluation
 from ownlm.journey import Narrator, QuickstartOptions, quickstart
+from ownlm.journey.based import based_recipe
 from ownlm.journey.stages import is_finished
 from ownlm.model.locate import locate
 
@@ -79,6 +80,14 @@ def test_a_folder_of_other_files_is_refused(workshop: Path, tmp_path: Path) -> N
     folder = folder_of(tmp_path)
     with pytest.raises(OwnlmError, match="holds something else"):
         quickstart(folder, options(workshop, text=str(folder)))
+
+
+def test_a_folder_of_any_name_is_taken() -> None:
+    for name in ("my run #1", "a: b", "[x]", "größer 😀"):
+        recipe = based_recipe(Path(name), QuickstartOptions(base="smollm2"))
+        assert (recipe.out, recipe.conversations) == (f"{name}/chat", f"{name}/conversations")
+    with pytest.raises(OwnlmError, match="the folder by --out"):
+        based_recipe(Path("run"), QuickstartOptions(base="smollm2", set=("out=elsewhere",)))
 
 
 def test_the_first_doors_options_are_refused(workshop: Path, tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ class CorpusConfig:
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
     def __post_init__(self) -> None:
+        if self.text == "":
+            raise OwnlmError("text is empty; name a folder of documents, or leave it out")
         sizes = ("prose_megabytes", "code_megabytes", "example_megabytes", "max_megabytes", "validation_kilobytes")
         for name in sizes:
             value = getattr(self, name)

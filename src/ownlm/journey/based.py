@@ -3,6 +3,7 @@
 documents ──▶ corpus/, conversations/ ──▶ LoRA ──▶ chat/ (an adapter) ──▶ chat/evaluation/ ──▶ the chat
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,16 +71,25 @@ def based_recipe(run: Path, options: QuickstartOptions) -> TuneRecipe:
         raise OwnlmError("--minutes and --steps both say how long; give one of them")
     if options.text is not None and options.chat is not None:
         raise OwnlmError("--text and --chat both say what is learned beside --base; give one of them")
-    set_ = (f"out={run / MODEL}", f"conversations={run / CONVERSATIONS}", "documents=null", *options.set)
+    out, conversations = str(run / MODEL), str(run / CONVERSATIONS)
+    ours = (f"out={_quoted(out)}", f"conversations={_quoted(conversations)}", "documents=null")
+    set_ = (*ours, *options.set)
     recipe = parse_recipe(packaged_recipe(RECIPE), TuneRecipe, set_, name=f"{RECIPE}.yaml")
-    if recipe.conversations != str(run / CONVERSATIONS) or recipe.documents is not None:
-        raise OwnlmError("--set: beside --base what is learned is named by --text or --chat; leave it out")
+    if (recipe.out, recipe.conversations, recipe.documents) != (out, conversations, None):
+        raise OwnlmError(
+            "--set: beside --base what is learned is named by --text or --chat, and the folder by --out; leave it out"
+        )
     train = replace(recipe.train, seed=options.seed or recipe.train.seed)
     if options.steps is not None:
         train = replace(train, steps=options.steps, minutes=None, precision="float32")
     elif options.minutes is not None:
         train = replace(train, minutes=options.minutes * TRAINING_SHARE)
     return replace(recipe, model=options.base, train=train)
+
+
+def _quoted(path: str) -> str:
+    """For --set: a folder's name may hold what YAML reads otherwise, such as " #"."""
+    return json.dumps(path, ensure_ascii=False)
 
 
 def _note_source(run: Path, options: QuickstartOptions) -> None:
