@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ownlm.artefact.cache import cache_entry, cache_folder, cache_sizes, clear_cache
+from ownlm.artefact.cache import _TAG, TAG_NAME, cache_entry, cache_folder, cache_sizes, clear_cache, is_entry
 from ownlm.errors import OwnlmError
 
 
@@ -66,6 +66,21 @@ def test_a_folder_that_only_has_the_name_is_left_alone(cache: Path) -> None:
     with pytest.raises(OwnlmError, match="is no cache of ownlm's"):
         cache_entry("starters")
     assert clear_cache() == 0 and (cache / "starters" / "letter.txt").exists()
+
+
+def test_two_that_make_it_at_once_agree(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def late(folder: Path) -> bool:
+        """The mark that another process writes, and fills, just after it was looked for."""
+        seen.append(is_entry(folder))
+        if len(seen) == 1:
+            (folder / TAG_NAME).write_text(_TAG, encoding="utf-8")
+            (folder / "index").write_text("kept")
+        return seen[-1]
+
+    monkeypatch.setattr("ownlm.artefact.cache.is_entry", late)
+    assert is_entry(cache_entry("ask")) and seen == [False, True]
 
 
 def test_one_cut_off_while_it_was_made_is_made_again(cache: Path) -> None:

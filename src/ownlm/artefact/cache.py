@@ -47,10 +47,19 @@ def cache_entry(name: str) -> Path:
     with disk_errors(entry, fix=CACHE_FIX):
         entry.mkdir(parents=True, exist_ok=True)
         if not is_entry(entry):
-            if any(child.name not in _KEPT for child in entry.iterdir()):
+            filled = any(child.name not in _KEPT for child in entry.iterdir())
+            # Looked at again: another process may have marked it meanwhile, and begun to fill it.
+            if filled and not is_entry(entry):
                 raise OwnlmError(f"{entry} is no cache of ownlm's; set {VARIABLE} to another folder")
-            (entry / TAG_NAME).write_text(_TAG, encoding="utf-8")
+            with open(entry / TAG_NAME, "wb", opener=_untruncated) as file:
+                file.write(_TAG.encode())
+                file.truncate()
     return entry
+
+
+def _untruncated(path: str, flags: int) -> int:
+    """A mark that is there already is whole at every moment."""
+    return os.open(path, flags & ~os.O_TRUNC, 0o666)
 
 
 def is_entry(folder: Path) -> bool:
