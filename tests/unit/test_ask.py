@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 import documents_made as made
 from ownlm.apps import DECLINED, ask, evidence
 from ownlm.apps.evidence import coverages
-from ownlm.apps.passage_index import PassageIndex
+from ownlm.apps.passage_index import PassageIndex, _log_ahead
 from ownlm.apps.passages import passages, sentences
 from ownlm.apps.question_words import question_words
 from ownlm.apps.quotations import find_quotation
@@ -202,6 +203,18 @@ def test_two_at_once_and_a_kill_leave_a_whole_index(folder: Path) -> None:
         assert index.files == 62
         rows = index._database.execute("SELECT file, count(*) FROM passages GROUP BY file").fetchall()
     assert len(rows) == 62 and {count for _, count in rows} == {1}
+
+
+def test_an_index_that_another_process_begins_is_waited_for(tmp_path: Path) -> None:
+    place = tmp_path / "new.sqlite"
+    other = sqlite3.connect(place, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(0.3, other.execute, ["COMMIT"])
+    timer.start()
+    ours = sqlite3.connect(place, timeout=0, isolation_level=None)  # as where SQLite does not wait
+    _log_ahead(ours)
+    timer.join()
+    assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

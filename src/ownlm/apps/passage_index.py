@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import log
@@ -165,7 +166,7 @@ def _connected(place: Path) -> sqlite3.Connection:
     os.close(os.open(place, os.O_RDWR | os.O_CREAT, 0o600))
     database = sqlite3.connect(place, timeout=_WAIT_SECONDS, isolation_level=None)
     # A commit need not wait for the disk: what a power cut takes is read again.
-    database.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(database)
     database.execute("PRAGMA synchronous = NORMAL")
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version != _VERSION:
@@ -179,6 +180,19 @@ def _connected(place: Path) -> sqlite3.Connection:
             database.execute(f"PRAGMA user_version = {_VERSION}")
         database.execute("COMMIT")
     return database
+
+
+def _log_ahead(database: sqlite3.Connection) -> None:
+    """Of two that switch a new file at once SQLite refuses one at once, for they would wait for each other."""
+    until = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager
