@@ -72,6 +72,27 @@ def one_line(err: str, *words: str) -> None:
     assert "Traceback" not in err and all(word in err for word in words), err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="announced: Windows has no signals between threads")
+def test_ctrl_c_where_python_drops_it_comes_again() -> None:
+    """As in a callback of the import system: what cannot leave there is raised a moment later."""
+    script = """
+import sys, time, weakref
+from ownlm.cli import main
+class Thing: pass
+def work(arguments):
+    def drop(reference): raise KeyboardInterrupt
+    thing = Thing()
+    reference = weakref.ref(thing, drop)
+    del thing
+    time.sleep(20)
+main._run = work
+main.main(["chat"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=15)
+    assert done.returncode == 130
+    one_line(done.stderr, "stopped")
+
+
 def test_a_full_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

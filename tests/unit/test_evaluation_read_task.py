@@ -49,7 +49,8 @@ def test_answers_in_every_form(tmp_path: Path, row: dict[str, Any], answers: tup
     task = read(tmp_path, row, file="mine.jsonl.gz")
     assert type(task) is Answers and task.items[0].answers == answers
     assert task.items[0].prompt.messages[-1]["role"] == "user"
-    assert type(read(tmp_path, row, name="translation")) is Translation
+    translation = read_task(f"translation={write(tmp_path / 'mine.jsonl', row)}", max_tokens=7)
+    assert type(translation) is Translation and translation.max_tokens == 7
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,8 @@ def test_a_file_that_is_damaged_or_absent(tmp_path: Path) -> None:
         read_task("piqa")
     with pytest.raises(OwnlmError, match="limit must be"):
         read_task(path, limit=0)
+    with pytest.raises(OwnlmError, match="max_tokens must be at least 1, got 0"):
+        read_task(path, max_tokens=0)
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(OwnlmError, match="does not end in"):
         read_task(f"piqa={tmp_path / 'x.txt'}")

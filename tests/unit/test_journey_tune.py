@@ -37,10 +37,11 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_before_and_after_are_asked_and_told(workshop: Path, tmp_path: Path, data: Path) -> None:
-    recipe = tune_recipe(workshop, tmp_path / "run", data, notice="Not advice.", measure_items=2)
+    recipe = tune_recipe(workshop, tmp_path / "run", data, notice="Not advice.", measure_items=2, measure_tokens=3)
     run, found = tune(recipe)
     assert found is not None and found["conversations"].comparisons is not None
     assert found["conversations"].estimates["f1"].n == 2
+    assert found["conversations"].task.max_tokens == 3
     results = json.loads((run / "evaluation" / "results.json").read_text())
     assert results["model"]["content"] == read_card(run).content != results["vs"]["content"]
     readme = (run / "README.md").read_text()

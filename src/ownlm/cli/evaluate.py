@@ -28,6 +28,7 @@ def evaluate(
     task: tuple[str, ...],
     vs: str | None = None,
     limit: int | None = None,
+    max_tokens: int | None = None,
     chat: Flag = False,
     adapter: Path | None = None,
     out: Path | None = None,
@@ -49,6 +50,8 @@ def evaluate(
         Another MODEL, on the same items; the same one, to compare with and without --adapter.
     limit
         So many items of each task, the first ones; of text, thousands of bytes.
+    max_tokens
+        The longest that a written answer may be (128).
     chat
         Ask by the model's chat template, as a user would.
     adapter
@@ -71,7 +74,7 @@ def evaluate(
         refuse_unfit_name(out)
         if out.exists() and not force:
             raise OwnlmError(f"{out} exists already; name another --out, or add --force to move it aside")
-    tasks = [read_task(written, limit=limit) for written in task]
+    tasks = [read_task(written, limit=limit, max_tokens=max_tokens) for written in task]
     ours = open_model(model, dtype="float32")
     theirs = None if vs is None else vs if vs == model else open_model(vs, dtype="float32")
     with EvaluationLine() as line:

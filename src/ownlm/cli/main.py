@@ -3,7 +3,9 @@
 import errno
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A console that has no such letter gets its number, never a traceback.
         sys.stdout.reconfigure(errors="backslashreplace")
+    sys.unraisablehook = _unraisable
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -63,6 +66,16 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         # Torch has no kind of its own for the processor's memory.
         return _complain(_MEMORY_FULL) if any(words in str(error) for words in _TORCH_MEMORY) else _fault(error)
+
+
+def _unraisable(what: "sys.UnraisableHookArgs") -> None:
+    """Ctrl-C in a place that Python cannot leave by an error, as where an import ends, comes again a moment later."""
+    if not issubclass(what.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+    elif hasattr(signal, "pthread_kill"):
+        again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        again.daemon = True
+        again.start()
 
 
 def _show(page: str) -> int:

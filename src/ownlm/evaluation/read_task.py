@@ -39,10 +39,14 @@ _HELD_OUT = "validation.jsonl"
 Item = TypeVar("Item")
 
 
-def read_task(written: str | Path, *, limit: int | None = None) -> Task:
-    """`limit`: items to take, the first of the file; of text, pieces of about a thousand bytes."""
-    if limit is not None and limit < 1:
-        raise OwnlmError(f"limit must be at least 1, got {limit}")
+def read_task(written: str | Path, *, limit: int | None = None, max_tokens: int | None = None) -> Task:
+    """`limit`: items to take, the first of the file; of text, pieces of about a thousand bytes.
+
+    `max_tokens`: the longest that a written answer may be.
+    """
+    for setting, value in (("limit", limit), ("max_tokens", max_tokens)):
+        if value is not None and value < 1:
+            raise OwnlmError(f"{setting} must be at least 1, got {value}")
     name, path = _parted(written)
     if path is None:
         return GroupSwap(name=name, items=SWAPS[:limit])
@@ -51,7 +55,7 @@ def read_task(written: str | Path, *, limit: int | None = None) -> Task:
         task = _read(name, path if path.name not in ("", "..") else path.resolve(), limit)
     if not task.items:
         raise OwnlmError(f"{path} holds nothing to ask; {FORMS}")
-    return task
+    return replace(task, max_tokens=max_tokens) if isinstance(task, Answers) and max_tokens is not None else task
 
 
 def _parted(written: str | Path) -> tuple[str, Path | None]:

@@ -69,6 +69,7 @@ def evaluate(
     *,
     vs: Model | str | Path | None = None,
     limit: int | None = None,
+    max_tokens: int | None = None,
     chat: bool = False,
     adapter: str | Path | None = None,
     progress: Progress | None = None,
@@ -76,13 +77,15 @@ def evaluate(
     """How good a model is at a task: a file of items, a known set (hellaswag=FILE), text, or a Task of your own.
 
     `vs`: another model, or the same one without the adapter, on the same items. `limit`: the first so many items.
-    `chat`: by the model's chat template. docs/evaluation.md has the forms of items and the metrics.
+    `max_tokens`: the longest that a written answer may be, by default 128. `chat`: by the chat template.
+    docs/evaluation.md has the forms of items and the metrics.
     """
     given = [task] if isinstance(task, str | Path | Task) else list(task)
     if not given:
         raise OwnlmError("there is nothing to evaluate; give at least one task")
     # What is wrong with a file is told before a model is opened.
-    tasks = _apart([one if isinstance(one, Task) else read_task(one, limit=limit) for one in given])
+    read = partial(read_task, limit=limit, max_tokens=max_tokens)
+    tasks = _apart([one if isinstance(one, Task) else read(one) for one in given])
     ours = model if isinstance(model, Model) else load(model, dtype="float32")
     if adapter is not None:
         ours = _with(ours, adapter)

@@ -15,6 +15,7 @@ from ownlm.evaluation import Evaluation, evaluate
 from ownlm.evaluation.read_task import read_task
 from ownlm.evaluation.results import RESULTS
 from ownlm.evaluation.run import Progress
+from ownlm.evaluation.tasks.answers import MOST_TOKENS
 from ownlm.opened import load
 from ownlm.report.tuning_card import tuning_card
 from ownlm.train import FinetuneRecipe, finetune
@@ -28,18 +29,20 @@ HELD_OUT = "held-out"
 @dataclass(frozen=True, kw_only=True)
 class TuneRecipe(FinetuneRecipe):
     """A fine-tuning that is measured: `measure` are tasks as `ownlm evaluate` takes them, with "held-out" for the
-    conversations that were held out ("translation=held-out"); the first `measure_items` items of each are asked.
-    `notice` is said with the model wherever it goes, such as "Not advice".
+    conversations that were held out ("translation=held-out"); the first `measure_items` items of each are asked, and
+    answers of at most `measure_tokens` written. `notice` is said with the model wherever it goes, such as "Not advice".
     """
 
     measure: tuple[str, ...] = ()
     measure_items: int = 50
+    measure_tokens: int = MOST_TOKENS
     notice: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.measure_items < 1:
-            raise OwnlmError(f"measure_items must be at least 1, got {self.measure_items}")
+        for name in ("measure_items", "measure_tokens"):
+            if getattr(self, name) < 1:
+                raise OwnlmError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def tune(
@@ -77,4 +80,5 @@ def measure(run: Path, recipe: TuneRecipe, *, progress: Progress | None = None) 
     chat = tuned.template is not None
     # A base that was never tuned to chat cannot be asked as one.
     vs = None if chat and base.template is None else base
-    return evaluate(tuned, tasks, vs=vs, limit=recipe.measure_items, chat=chat, progress=progress)
+    most = {"limit": recipe.measure_items, "max_tokens": recipe.measure_tokens}
+    return evaluate(tuned, tasks, vs=vs, chat=chat, progress=progress, **most)
