@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "report": {"artefact"},
     "plan": {"model", "train"},
     "apps": {"engine", "corpus", "model", "tokenizer", "artefact", "opened"},
-    "server": {"engine", "apps", "model", "tokenizer", "artefact"},
+    "server": {"engine", "apps", "model", "tokenizer", "artefact", "opened"},
     "recipes": set[str](),  # holds data only
 }
 STAGES = set(MAY_IMPORT) - {"errors"}

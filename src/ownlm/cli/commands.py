@@ -12,7 +12,9 @@ PURPOSE = "Grow, run and own your language model. Begin with: ownlm quickstart"
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """`function` is "module:name"; without one it is a group of the commands in `below`."""
+    """`function` is "module:name"; without one it is a group of the commands in `below`. With both it is a command
+    with further ones below, and its module is imported with the table: it must be light.
+    """
 
     help: str
     function: str = ""
@@ -50,6 +52,20 @@ COMMANDS = {
     "finetune": Command(help="A base model into one that chats, by a recipe.", function="ownlm.cli.finetune:finetune"),
     "generate": Command(help="Continue a text.", function="ownlm.cli.generate:generate"),
     "chat": Command(help="A conversation in the terminal.", function="ownlm.cli.chat:chat"),
+    "serve": Command(
+        help="An API for programs and people.",
+        function="ownlm.cli.serve:serve",
+        below={
+            "keys": Command(
+                help="Who may ask a server: add, list, revoke.",
+                below={
+                    "add": Command(help="A new key, shown once.", function="ownlm.cli.serve_keys:add"),
+                    "list": Command(help="The keys, and what they used today.", function="ownlm.cli.serve_keys:list_"),
+                    "revoke": Command(help="End a key at once.", function="ownlm.cli.serve_keys:revoke"),
+                },
+            ),
+        },
+    ),
     "evaluate": Command(help="How good a model is, alone or against another.", function="ownlm.cli.evaluate:evaluate"),
     "ask": Command(help="What your documents say, in their words.", function="ownlm.cli.ask:ask"),
     "show": Command(help="What a model is: family, shape, tokenizer, licence.", function="ownlm.cli.show:show"),

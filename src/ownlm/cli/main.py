@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -103,10 +104,14 @@ def _app(name: str, purpose: str, commands: Mapping[str, Command]) -> "App":
     app = App(name=name, help=purpose, version=__version__, help_format="plaintext", default_parameter=options)
     app.suppress_keyboard_interrupt = False  # run() says what becomes of the work
     for name, command in commands.items():
-        if command.function:
-            app.command(command.function, name=name)  # its docstring is its help
+        if command.below:
+            group = _app(name, command.help, command.below)
+            if command.function:
+                module, _, function = command.function.partition(":")
+                group.default(getattr(import_module(module), function))
+            app.command(group)
         else:
-            app.command(_app(name, command.help, command.below))
+            app.command(command.function, name=name)  # its docstring is its help
     return app
 
 

@@ -13,7 +13,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -77,6 +77,13 @@ class AsyncAnswer:
             self._put([], ended=True)
             self._cancel(self)
 
+    def take_ready(self) -> list[Piece]:
+        """The pieces that are there already; for the reader, between two steps of its loop."""
+        with self._news:
+            ready = list(self._pieces)
+            self._pieces.clear()
+        return ready
+
     def __iter__(self) -> Iterator[Piece]:
         try:
             while True:
@@ -89,7 +96,7 @@ class AsyncAnswer:
         finally:
             self.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[Piece]:
+    async def __aiter__(self) -> AsyncGenerator[Piece]:
         loop = asyncio.get_running_loop()
         try:
             while True:

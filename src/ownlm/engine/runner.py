@@ -64,8 +64,12 @@ class Runner:
         if not wanted:
             return [None] * len(turns)
         logits_RV = self.model.head(hidden_1NE[0, torch.tensor(wanted, device=device)])
-        scores = torch.split(logits_RV[:, : self.width].float().cpu(), rows)
-        for turn, part in zip(turns, scores, strict=True):
+        logits_RV = logits_RV.float().cpu()
+        scores = torch.split(logits_RV[:, : self.width], rows)
+        for turn, part, whole in zip(turns, scores, torch.split(logits_RV, rows), strict=True):
+            if turn.sequence.scores_prompt:
+                # How likely a prompt is, is said of all rows of the head, as whoever evaluates the model says it.
+                part -= whole.double().logsumexp(-1, keepdim=True).float()
             if turn.draws:
                 # The prompt's own scores stay as they are: what may not be drawn may well stand there.
                 part[-1 - len(turn.drafts) :].index_fill_(1, self.never, -torch.inf)

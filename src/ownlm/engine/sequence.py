@@ -115,11 +115,12 @@ class Sequence:
             complete=reason is None or self.matcher is None or self.matcher.complete or self.matcher.ended,
         )
 
-    def score_prompt(self, first: int, logits_TV: Tensor) -> None:
-        """Note how likely the prompt's tokens are: row t of the scores has read tokens up to `first` + t."""
+    def score_prompt(self, first: int, logprobs_TV: Tensor) -> None:
+        """Note how likely the prompt's tokens are: row t of the scores, logarithms of probabilities already, has read
+        tokens up to `first` + t."""
         scored = self.ticket.prompt_tokens
         assert scored is not None
-        for place, logprobs_V in enumerate(logits_TV.log_softmax(-1), start=first + 1):
+        for place, logprobs_V in enumerate(logprobs_TV, start=first + 1):
             # A text that was put back for want of room is read again; what is known already is not noted twice.
             if place < self.prompt_length and place == len(scored) + 1:
                 token = self.tokens[place]

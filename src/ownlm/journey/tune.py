@@ -80,5 +80,5 @@ def measure(run: Path, recipe: TuneRecipe, *, progress: Progress | None = None) 
     chat = tuned.template is not None
     # A base that was never tuned to chat cannot be asked as one.
     vs = None if chat and base.template is None else base
-    most = {"limit": recipe.measure_items, "max_tokens": recipe.measure_tokens}
-    return evaluate(tuned, tasks, vs=vs, chat=chat, progress=progress, **most)
+    limit, max_tokens = recipe.measure_items, recipe.measure_tokens
+    return evaluate(tuned, tasks, vs=vs, limit=limit, max_tokens=max_tokens, chat=chat, progress=progress)

@@ -1,0 +1,183 @@
+"""`ownlm serve`: models put to work for programs and people, over HTTP."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+if TYPE_CHECKING:
+    from ownlm.server.hosted import Hosted
+    from ownlm.server.limits import Limits
+
+LOAD = Group("How much at once", sort_key=5)
+ACCESS = Group("Who gets in", sort_key=6)
+DATA = Path("runs/server")
+
+
+def serve(
+    *models: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    data: Path = DATA,
+    adapter: tuple[str, ...] = (),
+    log: Literal["text", "json"] = "text",
+    max_sequences: Annotated[int | None, Parameter(group=LOAD)] = None,
+    cache_tokens: Annotated[int | None, Parameter(group=LOAD)] = None,
+    waiting_requests: Annotated[int, Parameter(group=LOAD)] = 256,
+    waiting_tokens: Annotated[int, Parameter(group=LOAD)] = 500_000,
+    request_seconds: Annotated[float, Parameter(group=LOAD)] = 600.0,
+    drain_seconds: Annotated[float, Parameter(group=LOAD)] = 30.0,
+    body_bytes: Annotated[int, Parameter(group=LOAD)] = 16 * 2**20,
+    host_name: Annotated[tuple[str, ...], Parameter(group=ACCESS)] = (),
+    allow_origin: Annotated[tuple[str, ...], Parameter(group=ACCESS)] = (),
+    certificate: Annotated[Path | None, Parameter(group=ACCESS)] = None,
+    private_key: Annotated[Path | None, Parameter(group=ACCESS)] = None,
+) -> int:
+    """Answer requests to MODELS in the shapes of OpenAI's and Anthropic's APIs.
+
+    Example: ownlm serve smollm2 expert=runs/legal --port 8000
+
+    Without a key it listens to this machine alone; `ownlm serve keys add NAME` makes one.
+
+    Parameters
+    ----------
+    models
+        Model folders, runs' folders, .gguf files, starters (smollm2), hub:ORG/NAME; NAME=MODEL says what clients call
+        it.
+    host
+        The address to listen at; another than this machine's own needs a key.
+    port
+        The port; 0 takes a free one.
+    data
+        The folder for keys and whatever clients store.
+    adapter
+        NAME=FOLDER: a LoRA adapter of the first model, asked for as MODEL:NAME. May be given several times.
+    log
+        How a request is noted on stderr: a line to read, or JSON. Never with what was said.
+    max_sequences
+        Answers that are written side by side (32).
+    cache_tokens
+        Room for keys and values, in tokens.
+    waiting_requests
+        So many may wait; the next is refused with 429.
+    waiting_tokens
+        Tokens of prompts that may wait.
+    request_seconds
+        An answer that is not whole by then is given up.
+    drain_seconds
+        How long answers may go on when the server is told to end.
+    body_bytes
+        The longest body that is read.
+    host_name
+        A further name under which the server may be asked, for a proxy in front of it.
+    allow_origin
+        A page's origin, such as https://example.org, that may ask from a browser.
+    certificate
+        A PEM file, for https.
+    private_key
+        Its key, a PEM file.
+    """
+    from ownlm.errors import OwnlmError
+    from ownlm.server import logs
+    from ownlm.server.app import make_app
+    from ownlm.server.gate import LOOPBACK
+    from ownlm.server.keys import Keys
+    from ownlm.server.limits import Limits
+    from ownlm.server.run import Address
+    from ownlm.server.run import serve as run
+    from ownlm.server.service import Service
+    from ownlm.server.store import Store
+
+    address = Address(host=host, port=port, certificate=certificate, private_key=private_key)
+    limits = Limits(
+        waiting_requests=waiting_requests,
+        waiting_tokens=waiting_tokens,
+        request_seconds=request_seconds,
+        drain_seconds=drain_seconds,
+        body_bytes=body_bytes,
+    )
+    keys = Keys(Store(data))
+    if not address.is_loopback and not keys.any:
+        raise OwnlmError(
+            f"{host} can be reached from other machines, and there is no key; `ownlm serve keys add NAME "
+            f"--data {data}` makes one, or leave out --host"
+        )
+    logs.set_up(log)
+    hosted = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
+    service = Service(hosted=hosted, limits=limits, keys=keys)
+    app = make_app(
+        service,
+        hosts=LOOPBACK | {name.lower() for name in host_name} if address.is_loopback else None,
+        origins=frozenset(allow_origin),
+    )
+
+    def started(url: str) -> None:
+        who = "with a key" if keys.any else "from this machine, without a key"
+        sys.stdout.write(f"Serving {', '.join(service.names())} at {url}/v1, {who}; Ctrl-C ends it.\n")
+        sys.stdout.flush()
+
+    run(app, service, address, started=started)
+    return 0
+
+
+def _open(
+    models: tuple[str, ...],
+    adapters: tuple[str, ...],
+    limits: "Limits",
+    *,
+    max_sequences: int | None,
+    cache_tokens: int | None,
+) -> "dict[str, Hosted]":
+    from ownlm.cli.open_model import asker
+    from ownlm.engine import EngineConfig
+    from ownlm.errors import OwnlmError
+    from ownlm.opened import load
+    from ownlm.server.hosted import Hosted
+
+    if not models:
+        raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
+    named: dict[str, str] = {}
+    for written in models:
+        name, model = _named(written)
+        if name in named:
+            raise OwnlmError(f"two models would be called {name}; name one of them otherwise: NAME={model}")
+        named[name] = model
+    own = dict(_named(one, needs_name=True) for one in adapters)
+    most = max_sequences or EngineConfig.max_sequences
+    config = EngineConfig(
+        max_sequences=most, cache_tokens=cache_tokens, step_tokens=max(EngineConfig.step_tokens, most)
+    )
+    found: dict[str, Hosted] = {}
+    try:
+        for name, model in named.items():
+            opened = load(model, dtype="auto", engine=config, ask=asker())
+            folders = {called: Path(folder) for called, folder in own.items()} if not found else {}
+            found[name] = Hosted(name, opened, limits=limits, adapters=folders)
+    except BaseException:
+        for one in found.values():
+            one.close()
+        raise
+    return found
+
+
+def _named(written: str, *, needs_name: bool = False) -> tuple[str, str]:
+    """NAME=MODEL, or a MODEL that is called by its last part."""
+    from ownlm.errors import OwnlmError
+
+    name, equals, model = written.partition("=")
+    if equals and not Path(written).exists() and name and model:
+        if not name.isprintable():
+            raise OwnlmError("a model's name must be printable")
+        return name, model
+    if needs_name:
+        raise OwnlmError(f"an adapter is given as NAME=FOLDER, got {written!r}")
+    path = Path(written)
+    called = path.resolve().name if path.exists() else written
+    if path.is_dir() and called in ("chat", "base", "model"):
+        # In a run's folder many are called alike.
+        called = f"{path.resolve().parent.name}-{called}"
+    called = called.removesuffix(".gguf")
+    if not called.isprintable():
+        raise OwnlmError(f"{written!a} has a name that cannot be shown; name it: NAME=MODEL")
+    return called, written

@@ -1,0 +1,195 @@
+"""Answers to one checked request: submitted, read as they are drawn, and let go of however the reading ends.
+
+    Asked ──submit──▶ one AsyncAnswer a prompt ──bunches──▶ (index of the choice, its pieces)
+                                                   │
+                 a deadline, a client that has gone, an error: all are cancelled within a step
+
+A choice's index counts through all prompts: prompt 0's n answers first.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+
+from ownlm.engine import Piece, Request
+from ownlm.engine.background import AsyncAnswer
+from ownlm.errors import OwnlmError
+from ownlm.server.errors import ApiError, of_engine
+from ownlm.server.hosted import Hosted
+from ownlm.server.principal import Principal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What every dialect makes of a body: the engine's requests, one a prompt, for one model."""
+
+    hosted: Hosted
+    requests: Sequence[Request]
+    background: bool = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(len(request.prompt) for request in self.requests)
+
+    @property
+    def texts(self) -> int:
+        return sum(request.sampling.n for request in self.requests)
+
+
+Bunch = tuple[int, list[Piece]]
+
+
+@dataclass(kw_only=True)
+class Answering:
+    """Read `bunches` once. Afterwards, and in between, the figures are right for what was read."""
+
+    asked: Asked
+    answers: list[AsyncAnswer]
+    seconds: float
+    began: float = field(default_factory=time.monotonic)
+    first_piece: float | None = None
+    completion_tokens: int = 0
+    finished: dict[str, int] = field(default_factory=dict)
+
+    async def bunches(self) -> AsyncGenerator[Bunch]:
+        """Pieces of one choice that are there together: more than one where the reader is slower than the engine."""
+        several = len(self.answers) > 1
+        late = False
+
+        def expire() -> None:
+            nonlocal late
+            late = True
+            self.cancel()
+
+        timer = asyncio.get_running_loop().call_later(self.seconds, expire)
+        try:
+            async with aclosing(self._merged() if several else self._single()) as bunches:
+                async for bunch in bunches:
+                    if self.first_piece is None:
+                        self.first_piece = time.monotonic()
+                    self.completion_tokens += len(bunch[1])
+                    if (reason := bunch[1][-1].finish_reason) is not None:
+                        self.finished[reason] = self.finished.get(reason, 0) + 1
+                    yield bunch
+        except OwnlmError as error:
+            raise of_engine(error) from error
+        finally:
+            timer.cancel()
+        if late:
+            message = "the answer was not whole in the time that a request has here, and was given up"
+            raise ApiError(status=504, message=message, code="deadline_exceeded")
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.asked.prompt_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the prompts, found computed."""
+        return sum(answer.ticket.cached_tokens for answer in self.answers if answer.ticket is not None)
+
+    def cancel(self) -> None:
+        _cancel(self.answers)
+
+    async def _single(self, place: int = 0) -> AsyncGenerator[Bunch]:
+        answer = self.answers[place]
+        base = sum(one.request.sampling.n for one in self.answers[:place])
+        async with aclosing(aiter(answer)) as pieces:
+            async for piece in pieces:
+                for choice, bunch in _by_choice([piece, *answer.take_ready()]).items():
+                    yield base + choice, bunch
+
+    async def _merged(self) -> AsyncGenerator[Bunch]:
+        ready: asyncio.Queue[Bunch | None] = asyncio.Queue()
+
+        async def pump(place: int) -> None:
+            try:
+                async with aclosing(self._single(place)) as bunches:
+                    async for bunch in bunches:
+                        ready.put_nowait(bunch)
+            finally:
+                ready.put_nowait(None)
+
+        tasks = [asyncio.create_task(pump(place)) for place in range(len(self.answers))]
+        try:
+            ended = 0
+            while ended < len(tasks):
+                bunch = await ready.get()
+                if bunch is None:
+                    ended += 1
+                else:
+                    yield bunch
+            for task in tasks:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def answering(asked: Asked, principal: Principal, *, seconds: float) -> AsyncIterator[Answering]:
+    """Wait for a place at the engine, submit; on leaving, whatever is not finished is cancelled.
+
+    ApiError where the queue is full, a request cannot be answered, or the place does not come within `seconds`.
+    """
+    began = time.monotonic()
+    place = asked.hosted.admission.place(
+        principal.id, texts=asked.texts, tokens=asked.prompt_tokens, background=asked.background
+    )
+    async with AsyncExitStack() as held:
+        try:
+            async with asyncio.timeout(None if asked.background else seconds):
+                await held.enter_async_context(place)
+        except TimeoutError:
+            message = f"no place at the engine was free within {seconds:g} seconds"
+            retry = asked.hosted.admission.retry_after()
+            raise ApiError(status=503, message=message, code="deadline_exceeded", retry_after=retry) from None
+        waited = time.monotonic() - began
+        answers: list[AsyncAnswer] = []
+        held.callback(_cancel, answers)
+        try:
+            for request in asked.requests:
+                # Only a grammar takes time to be taken.
+                submit = asked.hosted.submit
+                answers.append(submit(request) if request.grammar is None else await asyncio.to_thread(submit, request))
+        except OwnlmError as error:
+            raise of_engine(error) from error
+        yield Answering(asked=asked, answers=answers, seconds=seconds if asked.background else seconds - waited)
+
+
+async def unless_gone(http: HttpRequest, work: "asyncio.Future[Any] | Any") -> Any:
+    """The result of `work`, which is cancelled as soon as the client has gone."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.create_task(_disconnected(http))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ApiError(status=408, message="the client has gone")
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(http: HttpRequest) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _cancel(answers: Sequence[AsyncAnswer]) -> None:
+    for answer in answers:
+        answer.cancel()
+
+
+def _by_choice(pieces: Sequence[Piece]) -> dict[int, list[Piece]]:
+    found: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        found.setdefault(piece.choice, []).append(piece)
+    return found

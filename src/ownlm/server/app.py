@@ -1,0 +1,132 @@
+"""The application: routes behind the gate, and every error in the client's dialect.
+
+gate ──▶ FastAPI ──▶ dialects/*, routes_* ──▶ Service ──▶ Hosted ──▶ engine
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from ownlm.errors import OwnlmError
+from ownlm.server import routes_models, routes_tokens
+from ownlm.server.dialects import openai_chat, openai_completions
+from ownlm.server.errors import ApiError, of_engine
+from ownlm.server.gate import LOOPBACK, Gate
+from ownlm.server.service import Service
+
+log = logging.getLogger("ownlm.server")
+
+ROUTERS = (openai_chat.router, openai_completions.router, routes_tokens.router, routes_models.router)
+# How often the engines are looked after.
+_PULSE = 0.5
+
+
+def make_app(
+    service: Service,
+    *,
+    hosts: frozenset[str] | None = LOOPBACK,
+    origins: frozenset[str] = frozenset(),
+) -> ASGIApp:
+    """The whole server as one ASGI application; `service` is closed when it ends. `hosts`, `origins`: see the gate."""
+    app = FastAPI(title="ownlm", lifespan=_lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.service = service
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(OwnlmError, _own_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _fault)
+    return Gate(
+        app,
+        limits=service.limits,
+        keys=service.keys,
+        hosts=hosts,
+        origins=origins,
+        draining=lambda: service.draining,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+
+    async def pulse() -> None:
+        while True:
+            await asyncio.sleep(_PULSE)
+            for hosted in service.hosted.values():
+                hosted.revive()
+
+    beating = asyncio.create_task(pulse())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating
+        for hosted in service.hosted.values():
+            await asyncio.to_thread(hosted.close)
+
+
+def _told(http: HttpRequest, error: ApiError) -> Response:
+    written = error.written_for(http.url.path, http.scope.get("ownlm.request_id", ""))
+    return JSONResponse(written, error.status, headers=error.sent_headers)
+
+
+async def _api_error(http: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _told(http, error)
+
+
+async def _own_error(http: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, OwnlmError)
+    return _told(http, of_engine(error))
+
+
+async def _invalid(http: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _told(http, _field_error(error.errors()[0]))
+
+
+async def _http_error(http: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ApiError):
+        return _told(http, error.__cause__)
+    messages = {
+        404: "there is no such route",
+        405: "this route is asked otherwise",
+        400: "the body cannot be read as JSON",
+    }
+    message = messages.get(error.status_code, str(error.detail))
+    return _told(http, ApiError(status=error.status_code, message=message, headers=dict(error.headers or {})))
+
+
+async def _fault(http: HttpRequest, error: Exception) -> Response:
+    log.error("a fault of ours in %s %s", http.method, http.url.path, exc_info=error)
+    return _told(http, ApiError(status=500, message="a fault of ours; the log names it by this request's id"))
+
+
+def _field_error(found: Any) -> ApiError:
+    """One of pydantic's findings in words, without the value: it may be long, or secret."""
+    place = [str(part) for part in found["loc"] if part != "body"]
+    if found["type"] == "json_invalid":
+        return ApiError(status=400, message="the body is no JSON")
+    # A union's members have names of their own in the place.
+    where = ".".join(part for part in place if "[" not in part and part not in ("str", "dict", "bool")) or "body"
+    where = where[:200]
+    if found["type"] == "extra_forbidden":
+        message = f"{where} is not supported"
+    elif found["type"] == "missing":
+        message = f"{where} is missing"
+    else:
+        message = f"{where}: {found['msg']}"
+    return ApiError(status=400, message=message, param=where)

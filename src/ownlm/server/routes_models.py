@@ -1,0 +1,99 @@
+"""What is served, and whether it is well: /v1/models, /live, /ready, /health, /metrics."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse
+
+from ownlm.server.messages import knows_tools
+from ownlm.server.metrics import CONTENT_TYPE
+from ownlm.server.principal import Principal
+from ownlm.server.reasoning import thinks
+from ownlm.server.service import Served, Service, principal_of, service_of
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def models(
+    http: HttpRequest,
+    service: Annotated[Service, Depends(service_of)],
+    principal: Annotated[Principal, Depends(principal_of)],
+) -> dict[str, Any]:
+    found = [described(one, http) for name, one in service.names().items() if principal.may_use(name)]
+    if _for_anthropic(http):
+        ids = [one["id"] for one in found]
+        edges = {"first_id": ids[0], "last_id": ids[-1]} if ids else {"first_id": None, "last_id": None}
+        return {"data": found, "has_more": False, **edges}
+    return {"object": "list", "data": found}
+
+
+@router.get("/v1/models/{name:path}")
+async def model(
+    name: str,
+    http: HttpRequest,
+    service: Annotated[Service, Depends(service_of)],
+    principal: Annotated[Principal, Depends(principal_of)],
+) -> dict[str, Any]:
+    return described(service.find(name, principal), http)
+
+
+@router.get("/live")
+async def live(service: Annotated[Service, Depends(service_of)]) -> Response:
+    fatal = any(hosted.fatal for hosted in service.hosted.values())
+    return JSONResponse({"status": "failed" if fatal else "live"}, 503 if fatal else 200)
+
+
+@router.get("/ready")
+@router.get("/health")
+async def ready(service: Annotated[Service, Depends(service_of)]) -> Response:
+    status = "ending" if service.draining else "ready" if service.ready else "not ready"
+    return JSONResponse({"status": status}, 200 if service.ready else 503)
+
+
+@router.get("/metrics")
+async def metrics(service: Annotated[Service, Depends(service_of)]) -> Response:
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def described(served: Served, http: HttpRequest) -> dict[str, Any]:
+    """A model in the shape that the client knows, with what it can do."""
+    hosted = served.hosted
+    if _for_anthropic(http):
+        from datetime import UTC, datetime
+
+        created = datetime.fromtimestamp(hosted.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {"type": "model", "id": served.name, "display_name": served.name, "created_at": created}
+    return {
+        "id": served.name,
+        "object": "model",
+        "created": hosted.created,
+        "owned_by": "ownlm",
+        "root": hosted.name,
+        "parent": None if served.adapter is None else hosted.name,
+        "max_model_len": hosted.context,
+        "capabilities": capabilities(served),
+    }
+
+
+def capabilities(served: Served) -> dict[str, Any]:
+    """What may be asked of it; what is not listed is refused by name."""
+    model = served.hosted.model
+    chat = model.template is not None
+    return {
+        "chat": chat,
+        "completions": True,
+        "tools": chat and ("template" if knows_tools(model) else "told in a system message"),
+        "reasoning": thinks(model),
+        "structured_outputs": ["json_schema", "json_object", "regex", "choice", "grammar"],
+        "logprobs": True,
+        "echo_logprobs": True,
+        "content": ["text"],
+        "context": served.hosted.context,
+        "arithmetic": model.arithmetic,
+    }
+
+
+def _for_anthropic(http: HttpRequest) -> bool:
+    return "anthropic-version" in http.headers

@@ -1,0 +1,169 @@
+"""What all routes share: the models, the limits, and who counts; one object, which the app holds."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+
+from ownlm.engine.grammar import Grammar
+from ownlm.engine.request import Request
+from ownlm.errors import OwnlmError
+from ownlm.model.lora import LoraAdapter
+from ownlm.opened.asked import make_request
+from ownlm.server.answering import Answering, Asked, answering
+from ownlm.server.errors import ApiError, of_engine
+from ownlm.server.fields import SamplingBody, samplers
+from ownlm.server.hosted import Hosted
+from ownlm.server.keys import Keys, seconds_to_tomorrow
+from ownlm.server.limits import Limits
+from ownlm.server.metrics import Metrics
+from ownlm.server.principal import Principal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A name that clients may ask for: a model, or a model with an adapter."""
+
+    name: str
+    hosted: Hosted
+    adapter: LoraAdapter | None = None
+
+
+@dataclass(kw_only=True)
+class Service:
+    hosted: Mapping[str, Hosted]
+    limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(init=False)
+    keys: Keys | None = None
+    draining: bool = False
+    # Tokens that each key's running requests may still use.
+    _reserved: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.hosted)
+
+    @asynccontextmanager
+    async def answering(self, asked: Asked, principal: Principal) -> AsyncIterator[Answering]:
+        """As answering.answering, counted."""
+        metrics, name, began = self.metrics, asked.hosted.name, time.monotonic()
+        answers: Answering | None = None
+        most = asked.prompt_tokens + sum(one.sampling.n * one.sampling.max_tokens for one in asked.requests)
+        self._refuse_beyond_quota(principal)
+        self._reserved[principal.id] += most
+        try:
+            async with answering(asked, principal, seconds=self.limits.request_seconds) as answers:
+                metrics.queued.labels(name).observe(answers.began - began)
+                yield answers
+        except ApiError as error:
+            metrics.rejected.labels(name, error.code or error.type).inc()
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            metrics.cancelled.labels(name).inc()
+            raise
+        finally:
+            self._reserved[principal.id] -= most
+            if answers is not None:
+                self._note(answers, began)
+                if self.keys is not None:
+                    self.keys.count(principal, answers.prompt_tokens + answers.completion_tokens)
+
+    def _refuse_beyond_quota(self, principal: Principal) -> None:
+        left = principal.tokens
+        if left is not None and left - self._reserved[principal.id] <= 0:
+            message = f"the tokens of {principal.name!r} are used up for today (UTC), by what is under way perhaps"
+            raise ApiError(status=429, message=message, code="insufficient_quota", retry_after=seconds_to_tomorrow())
+
+    def _note(self, answers: Answering, began: float) -> None:
+        metrics, name, drawn = self.metrics, answers.asked.hosted.name, answers.completion_tokens
+        metrics.prompt_tokens.labels(name).inc(answers.prompt_tokens)
+        metrics.generation_tokens.labels(name).inc(drawn)
+        metrics.asked_tokens.labels(name).observe(answers.prompt_tokens)
+        metrics.drawn_tokens.labels(name).observe(drawn)
+        for reason, count in answers.finished.items():
+            metrics.success.labels(name, reason).inc(count)
+        if answers.first_piece is not None:
+            now = time.monotonic()
+            metrics.first_token.labels(name).observe(answers.first_piece - began)
+            metrics.whole.labels(name).observe(now - began)
+            if drawn > 1:
+                metrics.between.labels(name).observe((now - answers.first_piece) / (drawn - 1))
+
+    def names(self) -> dict[str, Served]:
+        """All that may be asked for, in the order in which it was given."""
+        found: dict[str, Served] = {}
+        for name, hosted in self.hosted.items():
+            found[name] = Served(name=name, hosted=hosted)
+            for called, adapter in hosted.adapters.items():
+                found[f"{name}:{called}"] = Served(name=f"{name}:{called}", hosted=hosted, adapter=adapter)
+        return found
+
+    def find(self, name: str, principal: Principal) -> Served:
+        """By its name; what a key may not use is as good as not there."""
+        served = self.names().get(name)
+        if served is None or not principal.may_use(name):
+            raise ApiError(
+                status=404, message=f"there is no model {name[:200]!r} here", param="model", code="model_not_found"
+            )
+        if served.hosted.fatal:
+            raise ApiError(status=503, message="the engine has failed too often and is not begun again")
+        return served
+
+    @property
+    def idle(self) -> bool:
+        """Is nobody answered, and does nobody wait?"""
+        return all(hosted.idle for hosted in self.hosted.values())
+
+    @property
+    def ready(self) -> bool:
+        return not self.draining and all(hosted.ready for hosted in self.hosted.values())
+
+    def request(
+        self,
+        served: Served,
+        principal: Principal,
+        body: SamplingBody,
+        prompt: list[int],
+        *,
+        grammar: Grammar | None = None,
+        **more: Any,
+    ) -> Request:
+        """The engine's request for a body, checked as far as that takes no time."""
+        if len(prompt) >= served.hosted.context:
+            raise ApiError(
+                status=400,
+                message=f"the prompt has {len(prompt)} tokens, the model's context is {served.hosted.context}; "
+                "shorten it",
+                param="messages",
+                code="context_length_exceeded",
+            )
+        asked = samplers(body, served.hosted.model.suggested_sampling) | more
+        try:
+            made = make_request(prompt, {**asked, "adapter": served.adapter, "priority": body.priority or 0})
+        except OwnlmError as error:
+            raise of_engine(error) from error
+        # A beginning that another key's request left computed would tell what it asked.
+        salt = f"{principal.id}:{body.cache_salt or ''}"
+        return Request(
+            prompt=made.prompt,
+            sampling=made.sampling,
+            grammar=grammar,
+            adapter=made.adapter,
+            priority=made.priority,
+            cache_salt=salt,
+        )
+
+
+def service_of(http: HttpRequest) -> Service:
+    found: Service = http.app.state.service
+    return found
+
+
+def principal_of(http: HttpRequest) -> Principal:
+    """Whom the gate let in."""
+    found: Principal = http.scope["ownlm.principal"]
+    return found
