@@ -90,8 +90,11 @@ class Service:
             now = time.monotonic()
             metrics.first_token.labels(name).observe(answers.first_piece - began)
             metrics.whole.labels(name).observe(now - began)
-            if drawn > 1:
-                metrics.between.labels(name).observe((now - answers.first_piece) / (drawn - 1))
+            metrics.prefill.labels(name).observe(answers.first_piece - answers.began)
+            metrics.decode.labels(name).observe(now - answers.first_piece)
+            between = metrics.between.labels(name)
+            for gap in answers.gaps:
+                between.observe(gap)
 
     def names(self) -> dict[str, Served]:
         """All that may be asked for, in the order in which it was given."""
