@@ -65,6 +65,7 @@ def serve(app: ASGIApp, service: Service, address: Address, *, started: Callable
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here goes by what a proxy says of the client
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=5,

@@ -16,7 +16,7 @@ from ownlm.errors import OwnlmError
 from ownlm.model.lora import LoraAdapter
 from ownlm.opened.asked import make_request
 from ownlm.server.answering import Answering, Asked, answering
-from ownlm.server.errors import ApiError, of_engine
+from ownlm.server.errors import ApiError, bad, of_engine
 from ownlm.server.fields import SamplingBody, samplers
 from ownlm.server.hosted import Hosted
 from ownlm.server.keys import Keys, seconds_to_tomorrow
@@ -53,6 +53,12 @@ class Service:
         metrics, name, began = self.metrics, asked.hosted.name, time.monotonic()
         answers: Answering | None = None
         most = asked.prompt_tokens + sum(one.sampling.n * one.sampling.max_tokens for one in asked.requests)
+        if most > self.limits.request_tokens:
+            raise bad(
+                f"the request may take {most} tokens, {self.limits.request_tokens} is the most for one; ask for fewer "
+                "answers, or for shorter ones by max_tokens",
+                "max_tokens",
+            )
         self._refuse_beyond_quota(principal)
         self._reserved[principal.id] += most
         try:
