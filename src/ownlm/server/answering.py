@@ -50,7 +50,10 @@ Bunch = tuple[int, list[Piece]]
 
 @dataclass(kw_only=True)
 class Answering:
-    """Read `bunches` once. Afterwards, and in between, the figures are right for what was read."""
+    """Read `bunches` once. Afterwards, and in between, the figures are right for what was read.
+
+    `began` and `first_piece` are times of the monotonic clock; `gaps` are seconds between two tokens of a choice.
+    """
 
     asked: Asked
     answers: list[AsyncAnswer]
@@ -58,11 +61,13 @@ class Answering:
     began: float = field(default_factory=time.monotonic)
     first_piece: float | None = None
     completion_tokens: int = 0
+    gaps: list[float] = field(default_factory=list)
     finished: dict[str, int] = field(default_factory=dict)
 
     async def bunches(self) -> AsyncGenerator[Bunch]:
         """Pieces of one choice that are there together: more than one where the reader is slower than the engine."""
         several = len(self.answers) > 1
+        last: dict[int, float] = {}
         late = False
 
         def expire() -> None:
@@ -74,8 +79,12 @@ class Answering:
         try:
             async with aclosing(self._merged() if several else self._single()) as bunches:
                 async for bunch in bunches:
+                    now, before = time.monotonic(), last.get(bunch[0])
+                    last[bunch[0]] = now
                     if self.first_piece is None:
-                        self.first_piece = time.monotonic()
+                        self.first_piece = now
+                    if before is not None:
+                        self.gaps += [(now - before) / len(bunch[1])] * len(bunch[1])
                     self.completion_tokens += len(bunch[1])
                     if (reason := bunch[1][-1].finish_reason) is not None:
                         self.finished[reason] = self.finished.get(reason, 0) + 1

@@ -33,6 +33,7 @@ _TYPES = {
     504: ("timeout_error", "api_error"),
     507: ("unavailable_error", "overloaded_error"),
 }
+_LONGEST = 500
 _ANY = ("invalid_request_error", "invalid_request_error")
 
 
@@ -46,6 +47,12 @@ class ApiError(Exception):
     code: str | None = None
     retry_after: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # What is quoted of a client's may be anything.
+        if len(self.message) > _LONGEST:
+            self.message = self.message[:_LONGEST] + " ..."
+        self.param = self.param and self.param[:200]
 
     def __str__(self) -> str:
         return self.message

@@ -58,8 +58,10 @@ class Gate:
             headers = _headers(scope, self._limits.header_bytes)
             scope["ownlm.principal"] = self._principal(scope["path"], headers)
             await self._app(scope, _Bounded(receive, headers, scope["path"], self._limits), sent)
-        except ApiError as error:
+        except Exception as error:
             if sent.begun:
+                return  # a fault of ours, which app.py has told and logged
+            if not isinstance(error, ApiError):
                 raise
             await _answer(sent, error, scope["path"], request_id)
         finally:

@@ -8,6 +8,7 @@ from ownlm.errors import OwnlmError
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """body_bytes, header_bytes, messages: of one request. prompts: of one request to /v1/completions.
+    request_tokens: that one request may use, its prompts and the longest that all its answers may become.
 
     waiting_requests, waiting_tokens: of all requests that wait for the engine, their prompts' tokens; beyond them a
     request is refused with 429. request_seconds: after which an answer that is not whole is given up.
@@ -22,6 +23,7 @@ class Limits:
     owner_bytes: int = 2**30
     messages: int = 10_000
     prompts: int = 1024
+    request_tokens: int = 262_144
     waiting_requests: int = 256
     waiting_tokens: int = 500_000
     request_seconds: float = 600.0

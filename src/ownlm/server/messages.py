@@ -118,7 +118,7 @@ def text_of(content: Any, where: str) -> str:
 
 def _message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
     role = message.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise bad(f"{where}.role must be one of {', '.join(_ROLES)}", f"{where}.role")
     role = _ROLES[role]
     for name, value in message.items():

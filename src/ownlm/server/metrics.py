@@ -6,7 +6,7 @@ Counters of the engine are read when they are asked for; what belongs to a reque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -60,11 +60,15 @@ class Metrics:
         self.between = self._histogram("inter_token_latency_seconds", "Between two tokens of an answer.", _TOKEN)
         self.whole = self._histogram("e2e_request_latency_seconds", "From the request to its last token.", _WHOLE)
         self.queued = self._histogram("request_queue_time_seconds", "Waiting for a place at the engine.", _WHOLE)
+        self.prefill = self._histogram("request_prefill_time_seconds", "From the engine to the first token.", _WHOLE)
+        self.decode = self._histogram("request_decode_time_seconds", "From the first token to the last.", _WHOLE)
         self.asked_tokens = self._histogram("request_prompt_tokens", "Tokens of a request's prompts.", _TOKENS)
         self.drawn_tokens = self._histogram("request_generation_tokens", "Tokens of a request's answers.", _TOKENS)
         self.registry.register(_Engines(hosted or {}))
 
     def text(self) -> bytes:
+        # When a series began tells nobody anything, and doubles their number.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         return generate_latest(self.registry)
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:

@@ -74,7 +74,8 @@ def _check_strict(schema: Any, where: str, depth: int) -> None:
         if schema.get("additionalProperties") is not False:
             raise bad(f'{where}: a strict object says "additionalProperties": false', where)
         required = schema.get("required", [])
-        missing = [name for name in properties or {} if name not in (required if isinstance(required, list) else [])]
+        names = properties if isinstance(properties, Mapping) else {}
+        missing = [name for name in names if name not in (required if isinstance(required, list) else [])]
         if missing:
             raise bad(f"{where}: a strict object lists all its properties as required; {missing[0]} is not", where)
     for name in _BY_NAME:

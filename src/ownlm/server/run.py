@@ -65,6 +65,7 @@ def serve(app: ASGIApp, service: Service, address: Address, *, started: Callable
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here goes by what a proxy says of the client
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=5,
@@ -98,23 +99,23 @@ class _Server(uvicorn.Server):
             self._told(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not by uvicorn's own, which raises the signal again in the end: a server that was told to end has done so.
         if self._service.draining or not self.started:
-            self.force_exit = True
-            super().handle_exit(sig, frame)
+            self.should_exit = self.force_exit = True
             return
         self._service.draining = True
-        self._loop.call_soon_threadsafe(self._begin_drain, sig)
+        self._loop.call_soon_threadsafe(self._begin_drain)
 
-    def _begin_drain(self, sig: int) -> None:
-        self._draining = self._loop.create_task(self._drain(sig))
+    def _begin_drain(self) -> None:
+        self._draining = self._loop.create_task(self._drain())
 
-    async def _drain(self, sig: int) -> None:
+    async def _drain(self) -> None:
         limit = time.monotonic() + self._service.limits.drain_seconds
         while not self._service.idle and time.monotonic() < limit:
             await asyncio.sleep(_LOOKS)
         if not self._service.idle:
             log.warning("answers were not whole in time and are broken off")
-        super().handle_exit(sig, None)
+        self.should_exit = True
 
 
 def _check_certificate(address: Address) -> None:

@@ -17,7 +17,7 @@ from ownlm.model.lora import LoraAdapter
 from ownlm.opened.asked import make_request
 from ownlm.server.answering import Answering, Asked, answering
 from ownlm.server.batches import Batches
-from ownlm.server.errors import ApiError, of_engine
+from ownlm.server.errors import ApiError, bad, of_engine
 from ownlm.server.fields import SamplingBody, samplers
 from ownlm.server.files import Files
 from ownlm.server.hosted import Hosted
@@ -59,6 +59,12 @@ class Service:
         metrics, name, began = self.metrics, asked.hosted.name, time.monotonic()
         answers: Answering | None = None
         most = asked.prompt_tokens + sum(one.sampling.n * one.sampling.max_tokens for one in asked.requests)
+        if most > self.limits.request_tokens:
+            raise bad(
+                f"the request may take {most} tokens, {self.limits.request_tokens} is the most for one; ask for fewer "
+                "answers, or for shorter ones by max_tokens",
+                "max_tokens",
+            )
         self._refuse_beyond_quota(principal)
         self._reserved[principal.id] += most
         try:
@@ -97,8 +103,11 @@ class Service:
             now = time.monotonic()
             metrics.first_token.labels(name).observe(answers.first_piece - began)
             metrics.whole.labels(name).observe(now - began)
-            if drawn > 1:
-                metrics.between.labels(name).observe((now - answers.first_piece) / (drawn - 1))
+            metrics.prefill.labels(name).observe(answers.first_piece - answers.began)
+            metrics.decode.labels(name).observe(now - answers.first_piece)
+            between = metrics.between.labels(name)
+            for gap in answers.gaps:
+                between.observe(gap)
 
     def names(self) -> dict[str, Served]:
         """All that may be asked for, in the order in which it was given."""
