@@ -168,12 +168,15 @@ def test_every_wrong_line_is_named_and_nothing_runs(client: Client) -> None:
     assert failed["status"] == "failed" and failed["failed_at"] and failed["output_file_id"] is None
     told = [(one["line"], one["code"], one["param"]) for one in failed["errors"]["data"]]
     assert told == [(place, code, param) for place, (_, code, param) in enumerate(wrong, start=3)]
+    odd = [{"messages": [{"\ud800": 1}]}, {"\ud800": 1}]
+    failed = client.until(client.begin([line(f"{place}", CHAT, **more) for place, more in enumerate(odd)], CHAT))
+    assert [one["line"] for one in failed["errors"]["data"]] == [1, 2]
     empty = client.until(client.begin([b"\n"]))
     assert [one["code"] for one in empty["errors"]["data"]] == ["empty_file"]
     # One that no check foresees is told in the error file.
-    odd = client.until(client.begin([line("a"), line("b", structured_outputs={"regex": "(?<=a)b("})]))
-    assert odd["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
-    error = client.lines(odd["error_file_id"])["b"]
+    mixed = client.until(client.begin([line("a"), line("b", structured_outputs={"regex": "(?<=a)b("})]))
+    assert mixed["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+    error = client.lines(mixed["error_file_id"])["b"]
     assert error["response"]["status_code"] == 400 and error["response"]["body"]["error"]["message"]
 
 
@@ -473,4 +476,4 @@ def test_a_killed_server_goes_on_where_it_stood(workshop: Path, tmp_path: Path) 
         assert list(found) == [one["custom_id"] for one in asked]
         assert all(found[name] == json.loads(answer) for name, answer in kept.items())
         running.send_signal(signal.SIGTERM)
-        assert running.wait(20) == -signal.SIGTERM
+        assert running.wait(20) == 0

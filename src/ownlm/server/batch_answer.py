@@ -11,10 +11,11 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from ownlm.errors import OwnlmError
 from ownlm.server.batch_file import read_line
 from ownlm.server.batch_lines import make, parse
 from ownlm.server.batches import Batch, Line, Usage
-from ownlm.server.errors import ApiError
+from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.files import Files
 from ownlm.server.principal import Principal
 from ownlm.server.service import Service
@@ -65,6 +66,9 @@ async def answer(
         if error.status == 503:
             return Later(seconds=_SOON, blamed=True)
         return Answered(text=_response(line, error.status, error.openai()), ok=False)
+    except OwnlmError as error:
+        refused = of_engine(error)
+        return Answered(text=_response(line, refused.status, refused.openai()), ok=False)
     except Exception:
         log.exception("a fault of ours in line %d of %s", line.number, batch.id)
         fault = ApiError(status=500, message="a fault of ours; the log names it by this batch's id")

@@ -9,6 +9,7 @@ Source: OpenAI's guide to its Batch API, for the shapes of lines.
 """
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
@@ -17,15 +18,18 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from ownlm.errors import OwnlmError
 from ownlm.server.answering import Asked
 from ownlm.server.batches import WINDOW
 from ownlm.server.dialects import openai_chat, openai_completions
 from ownlm.server.dialects.openai_chat import ChatBody
 from ownlm.server.dialects.openai_completions import CompletionBody
-from ownlm.server.errors import ApiError, bad, of_field
+from ownlm.server.errors import ApiError, bad, of_engine, of_field
 from ownlm.server.fields import SamplingBody
 from ownlm.server.principal import Principal
 from ownlm.server.service import Service
+
+log = logging.getLogger("ownlm.server")
 
 # Behind everybody, whatever priority a body names among its like.
 PRIORITY, _OWN = 1_000_000, 1_000
@@ -87,6 +91,11 @@ def check(body: SamplingBody, endpoint: str, service: Service, principal: Princi
         make(body, endpoint, service, principal)
     except ApiError as error:
         raise _in_body(error) from None
+    except OwnlmError as error:
+        raise _in_body(of_engine(error)) from None
+    except Exception:
+        log.exception("a fault of ours in a line of a batch")
+        raise bad("a fault of ours; the log has it", "body", code="server_error") from None
 
 
 def _in_body(error: ApiError) -> ApiError:
