@@ -137,6 +137,12 @@ def whole(model: Decoder, ids: list[int]) -> torch.Tensor:
         return model(torch.tensor([ids]))[0, :, : TOKENIZER.vocab_size]
 
 
+def prompt_logprobs(model: Decoder, ids: list[int]) -> torch.Tensor:
+    """How likely ids are, [T, V], where the head's rows beyond the vocabulary have their share too."""
+    with torch.no_grad():
+        return model(torch.tensor([ids]))[0].log_softmax(-1)[:, : TOKENIZER.vocab_size]
+
+
 def scores(model: Decoder, ids: list[int]) -> torch.Tensor:
     """The same without ids that are never drawn."""
     logits_TV = whole(model, ids)
@@ -187,7 +193,7 @@ def assert_scores_prompt(model: Decoder, ticket: Ticket) -> None:
     if ticket.prompt_tokens is None:
         return
     prompt = ticket.request.prompt
-    logprobs_TV = whole(model, prompt).log_softmax(-1)
+    logprobs_TV = prompt_logprobs(model, prompt)
     assert [token.token_id for token in ticket.prompt_tokens] == prompt[1:]
     expected = [float(logprobs_TV[place, id]) for place, id in enumerate(prompt[1:])]
     assert [token.logprob for token in ticket.prompt_tokens] == pytest.approx(expected, abs=TIE)
@@ -373,7 +379,7 @@ def test_what_only_the_template_puts_has_a_chance_in_the_prompt() -> None:
     prompt = [5, TOKENIZER.special["<|im_start|>"], 6]
     sampling = Sampling(max_tokens=1, prompt_logprobs=True)
     (ticket,) = run(Engine(decoder("plain"), TOKENIZER, [END]), [Request(prompt=prompt, sampling=sampling)])
-    logprobs_TV = whole(decoder("plain"), prompt).log_softmax(-1)
+    logprobs_TV = prompt_logprobs(decoder("plain"), prompt)
     expected = [float(logprobs_TV[place, id]) for place, id in enumerate(prompt[1:])]
     assert ticket.prompt_tokens is not None
     assert [token.logprob for token in ticket.prompt_tokens] == pytest.approx(expected, abs=TIE)

@@ -91,7 +91,7 @@ def mutated(body: Any, chance: random.Random) -> Any:
     for _ in range(chance.randint(1, 3)):
         path = chance.choice([path for path in places(body) if path] or [()])
         if not path:
-            return chance.choice(VALUES)
+            return copy.deepcopy(chance.choice(VALUES))
         parent = body
         for key in path[:-1]:
             parent = parent[key]

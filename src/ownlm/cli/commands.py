@@ -85,14 +85,17 @@ COMMANDS = {
 
 def overview(arguments: Sequence[str]) -> str | None:
     """The help page, where `arguments` ask for that of all commands or of a group, and for nothing else."""
-    names, commands, purpose = ["ownlm"], COMMANDS, PURPOSE
+    names, commands, purpose, does = ["ownlm"], COMMANDS, PURPOSE, False
     for argument in arguments:
         if argument in ("--help", "-h"):
             break
-        if argument not in commands or commands[argument].function:
+        if argument not in commands or not commands[argument].below:
             return None
         names.append(argument)
-        purpose, commands = commands[argument].help, dict(commands[argument].below)
+        purpose, does = commands[argument].help, bool(commands[argument].function)
+        commands = dict(commands[argument].below)
+    if does:
+        return None  # a command's own page has its options too
     width = max(map(len, commands))
     rows = [f"  {name:<{width}}  {command.help}" for name, command in commands.items()]
     usage = f"Usage: {' '.join(names)} COMMAND"

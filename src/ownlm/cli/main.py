@@ -96,7 +96,7 @@ def _run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _app(name: str, purpose: str, commands: Mapping[str, Command]) -> "App":
+def _app(name: str, purpose: str | None, commands: Mapping[str, Command]) -> "App":
     """Commands are named, not imported: a module is loaded when its command runs, and torch inside it."""
     from cyclopts import App, Parameter
 
@@ -105,7 +105,8 @@ def _app(name: str, purpose: str, commands: Mapping[str, Command]) -> "App":
     app.suppress_keyboard_interrupt = False  # run() says what becomes of the work
     for name, command in commands.items():
         if command.below:
-            group = _app(name, command.help, command.below)
+            # What a command does is said by its docstring.
+            group = _app(name, None if command.function else command.help, command.below)
             if command.function:
                 module, _, function = command.function.partition(":")
                 group.default(getattr(import_module(module), function))

@@ -20,7 +20,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     data: Path = DATA,
-    adapter: tuple[str, ...] = (),
+    adapter: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     log: Literal["text", "json"] = "text",
     max_sequences: Annotated[int | None, Parameter(group=LOAD)] = None,
     cache_tokens: Annotated[int | None, Parameter(group=LOAD)] = None,
@@ -31,12 +31,12 @@ def serve(
     body_bytes: Annotated[int, Parameter(group=LOAD)] = 16 * 2**20,
     file_bytes: Annotated[int, Parameter(group=LOAD)] = 100 * 2**20,
     owner_bytes: Annotated[int, Parameter(group=LOAD)] = 2**30,
-    host_name: Annotated[tuple[str, ...], Parameter(group=ACCESS)] = (),
-    allow_origin: Annotated[tuple[str, ...], Parameter(group=ACCESS)] = (),
+    host_name: Annotated[tuple[str, ...], Parameter(group=ACCESS, show_default=False)] = (),
+    allow_origin: Annotated[tuple[str, ...], Parameter(group=ACCESS, show_default=False)] = (),
     certificate: Annotated[Path | None, Parameter(group=ACCESS)] = None,
     private_key: Annotated[Path | None, Parameter(group=ACCESS)] = None,
 ) -> int:
-    """Answer requests to MODELS in the shapes of OpenAI's and Anthropic's APIs.
+    """Answer requests to MODELS in the shapes of OpenAI's API.
 
     Example: ownlm serve smollm2 expert=runs/legal --port 8000
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def add(
     name: str,
     *,
-    models: tuple[str, ...] = (),
-    routes: tuple[str, ...] = (),
+    models: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+    routes: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     days: float | None = None,
     tokens_a_day: int | None = None,
     data: Path = DATA,
