@@ -157,3 +157,19 @@ def toy_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_random_life_leaks_no_block_and_starves_nobody() -> None:
     ended, put_back = life(STEPS, seed=1)
     assert ended > STEPS / 20 and put_back > STEPS / 100
+
+
+def test_a_prompt_of_higher_priority_is_read_before_those_that_are_being_read() -> None:
+    config = EngineConfig(max_sequences=4, step_tokens=8)
+    engine = Engine(random_decoder(max_position_embeddings=7 * BLOCK).eval(), tiny_tokenizer(), [], config)
+    engine.runner = ToyRunner(10)  # type: ignore[assignment]
+    sampling = Sampling(max_tokens=3, temperature=0)
+    later = [engine.add(Request(prompt=[place] * 40, sampling=sampling, priority=1000)) for place in range(4)]
+    engine.step()
+    first = engine.add(Request(prompt=[5] * 8, sampling=sampling))
+    engine.step()
+    assert len(first.pieces) == 1
+    while not engine.idle:
+        engine.step()
+    for ticket in (first, *later):
+        check_text(ticket)

@@ -29,6 +29,8 @@ def serve(
     request_seconds: Annotated[float, Parameter(group=LOAD)] = 600.0,
     drain_seconds: Annotated[float, Parameter(group=LOAD)] = 30.0,
     body_bytes: Annotated[int, Parameter(group=LOAD)] = 16 * 2**20,
+    file_bytes: Annotated[int, Parameter(group=LOAD)] = 100 * 2**20,
+    owner_bytes: Annotated[int, Parameter(group=LOAD)] = 2**30,
     host_name: Annotated[tuple[str, ...], Parameter(group=ACCESS, show_default=False)] = (),
     allow_origin: Annotated[tuple[str, ...], Parameter(group=ACCESS, show_default=False)] = (),
     certificate: Annotated[Path | None, Parameter(group=ACCESS)] = None,
@@ -69,6 +71,10 @@ def serve(
         How long answers may go on when the server is told to end.
     body_bytes
         The longest body that is read.
+    file_bytes
+        The longest file that is taken for batches.
+    owner_bytes
+        All that a key's files and batches may hold.
     host_name
         A further name under which the server may be asked, for a proxy in front of it.
     allow_origin
@@ -81,6 +87,8 @@ def serve(
     from ownlm.errors import OwnlmError
     from ownlm.server import logs
     from ownlm.server.app import make_app
+    from ownlm.server.batches import Batches
+    from ownlm.server.files import Files
     from ownlm.server.gate import LOOPBACK
     from ownlm.server.keys import Keys
     from ownlm.server.limits import Limits
@@ -96,8 +104,11 @@ def serve(
         request_seconds=request_seconds,
         drain_seconds=drain_seconds,
         body_bytes=body_bytes,
+        file_bytes=file_bytes,
+        owner_bytes=owner_bytes,
     )
-    keys = Keys(Store(data))
+    store = Store(data)
+    keys = Keys(store)
     if not address.is_loopback and not keys.any:
         raise OwnlmError(
             f"{host} can be reached from other machines, and there is no key; `ownlm serve keys add NAME "
@@ -105,7 +116,7 @@ def serve(
         )
     logs.set_up(log)
     hosted = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
-    service = Service(hosted=hosted, limits=limits, keys=keys)
+    service = Service(hosted=hosted, limits=limits, keys=keys, files=Files(store, limits), batches=Batches(store))
     app = make_app(
         service,
         hosts=LOOPBACK | {name.lower() for name in host_name} if address.is_loopback else None,

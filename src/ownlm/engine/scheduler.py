@@ -63,14 +63,13 @@ class Scheduler:
         self._counts.clear()
         writing = [sequence for sequence in self.running if sequence.waiting_tokens == 1]
         reading = [sequence for sequence in self.running if sequence.waiting_tokens > 1]
-        for sequence in [*writing, *reading]:
-            count = min(sequence.waiting_tokens, left)
-            if count and sequence in self.running and self._make_room(sequence, count):
-                self._counts[sequence] = count
-                left -= count
-        while left > 0 and (admitted := self._admit()) is not None:
-            self._counts[admitted] = min(admitted.waiting_tokens, left)
-            left -= self._counts[admitted]
+        for sequence in writing:
+            left -= self._give(sequence, left)
+        for sequence in reading:
+            # Whoever waits and comes before it in the order is read before it.
+            left -= self._admit_all(left, before=sequence)
+            left -= self._give(sequence, left)
+        left -= self._admit_all(left)
         turns = [
             Turn(sequence=sequence, count=count, draws=count == sequence.waiting_tokens)
             for sequence, count in self._counts.items()
@@ -82,6 +81,21 @@ class Scheduler:
         if self.share_prefixes:
             for block in range(before // BLOCK, sequence.computed // BLOCK):
                 self.blocks.publish(sequence.blocks[block], sequence.block_hash(block))
+
+    def _give(self, sequence: Sequence, left: int) -> int:
+        """The next step's tokens of a text that runs, up to `left`."""
+        count = min(sequence.waiting_tokens, left)
+        if not count or sequence not in self.running or not self._make_room(sequence, count):
+            return 0
+        self._counts[sequence] = count
+        return count
+
+    def _admit_all(self, left: int, before: Sequence | None = None) -> int:
+        given = 0
+        while given < left and (admitted := self._admit(before)) is not None:
+            self._counts[admitted] = min(admitted.waiting_tokens, left - given)
+            given += self._counts[admitted]
+        return given
 
     def _make_room(self, sequence: Sequence, count: int) -> bool:
         """Blocks for `count` more tokens, if need be those of texts that come later. False: it was put back itself."""
@@ -100,10 +114,13 @@ class Scheduler:
             sequence.blocks.append(block)
         return True
 
-    def _admit(self) -> Sequence | None:
-        """The first that waits, with blocks for all its tokens; texts of lower order may be put back for it."""
+    def _admit(self, before: Sequence | None = None) -> Sequence | None:
+        """The first that waits, with blocks for all its tokens; texts that come later may be put back for it.
+
+        None also where it comes no earlier than `before`.
+        """
         sequence = next((sequence for sequence in self.waiting if sequence.ready), None)
-        if sequence is None:
+        if sequence is None or (before is not None and sequence.order >= before.order):
             return None
         while len(self.running) >= self.max_sequences or not self._fits(sequence):
             # Answers to one prompt are equal in order: none is put back for another.

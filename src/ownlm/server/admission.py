@@ -5,7 +5,8 @@
                └─▶ 429 with Retry-After: the queue is full
 
 A key that asks a thousand times waits behind itself: the keys that wait are served in turn. Background work (batches)
-gets a place only where nobody else waits. All of it lives in one event loop.
+gets a place only where nobody else waits and not all are taken; a place that it holds is no hindrance to others, for
+the engine puts its texts back for theirs (by Request.priority). All of it lives in one event loop.
 """
 
 import asyncio
@@ -27,20 +28,30 @@ _LONGEST_RETRY = 120.0
 class _Place:
     texts: int
     tokens: int
+    background: bool = False
     free: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Admission:
-    """`places`: texts that the engine may have, those that it writes and a few that wait to be begun."""
+    """`places`: texts that the engine may have, those that it writes and a few that wait to be begun.
 
-    def __init__(self, places: int, limits: Limits) -> None:
+    `background`: how many of them batches may take; None: all.
+    """
+
+    def __init__(self, places: int, limits: Limits, *, background: int | None = None) -> None:
         self.places, self._limits = places, limits
-        self.taken = 0
+        self.background = places if background is None else background
+        # Of others, and of the background.
+        self._taken = [0, 0]
         self.rejected = 0
         # By class (0 before 1), then by key in turn.
         self._queues: tuple[OrderedDict[str, deque[_Place]], ...] = (OrderedDict(), OrderedDict())
         self._seconds_a_text: float | None = None
         self._last_left = time.monotonic()
+
+    @property
+    def taken(self) -> int:
+        return sum(self._taken)
 
     @property
     def waiting(self) -> int:
@@ -55,7 +66,8 @@ class Admission:
     async def place(self, key: str, *, texts: int, tokens: int, background: bool = False) -> AsyncIterator[None]:
         """Held while the request is at the engine. ApiError 429 at once where too much waits already."""
         # One that is larger than all places together gets them all.
-        place = _Place(texts=min(texts, self.places), tokens=tokens)
+        most = self.background if background else self.places
+        place = _Place(texts=min(texts, most), tokens=tokens, background=background)
         if not background:
             self._refuse_when_full(tokens)
         queue = self._queues[int(background)].setdefault(key, deque())
@@ -81,7 +93,7 @@ class Admission:
 
     def _refuse_when_full(self, tokens: int) -> None:
         limits, waiting = self._limits, self.waiting
-        if not waiting and self.taken < self.places:
+        if not waiting and self._taken[0] < self.places:
             return
         if waiting >= limits.waiting_requests:
             why = f"{waiting} requests wait already"
@@ -95,7 +107,7 @@ class Admission:
     def _hand_out(self) -> None:
         while (found := self._next()) is not None:
             key, queue, queues = found
-            if self.taken + queue[0].texts > self.places:
+            if not self._fits(queue[0]):
                 return
             place = queue.popleft()
             # The next turn is another key's.
@@ -103,8 +115,13 @@ class Admission:
             if queue:
                 queues[key] = queue
             if not place.free.cancelled():
-                self.taken += place.texts
+                self._taken[int(place.background)] += place.texts
                 place.free.set_result(None)
+
+    def _fits(self, place: _Place) -> bool:
+        if place.background:
+            return self.taken + place.texts <= self.background
+        return self._taken[0] + place.texts <= self.places
 
     def _next(self) -> tuple[str, deque[_Place], OrderedDict[str, deque[_Place]]] | None:
         for queues in self._queues:
@@ -123,10 +140,11 @@ class Admission:
 
     def _leave(self, place: _Place) -> None:
         now = time.monotonic()
-        if self.waiting or self.taken >= self.places:
+        if not place.background and (self.waiting or self._taken[0] >= self.places):
             each = (now - self._last_left) / place.texts
             old = self._seconds_a_text
             self._seconds_a_text = each if old is None else (1 - _NEWEST) * old + _NEWEST * each
-        self._last_left = now
-        self.taken -= place.texts
+        if not place.background:
+            self._last_left = now
+        self._taken[int(place.background)] -= place.texts
         self._hand_out()

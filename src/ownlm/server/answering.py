@@ -26,11 +26,15 @@ from ownlm.server.principal import Principal
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What every dialect makes of a body: the engine's requests, one a prompt, for one model."""
+    """What every dialect makes of a body: the engine's requests, one a prompt, for one model.
+
+    `background`: it waits behind everybody, however long. `seconds`: for its answer, where not as for all requests.
+    """
 
     hosted: Hosted
     requests: Sequence[Request]
     background: bool = False
+    seconds: float | None = None
 
     @property
     def prompt_tokens(self) -> int:

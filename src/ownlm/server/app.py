@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -18,14 +17,22 @@ from starlette.types import ASGIApp
 
 from ownlm.errors import OwnlmError
 from ownlm.server import routes_models, routes_tokens
-from ownlm.server.dialects import openai_chat, openai_completions
-from ownlm.server.errors import ApiError, of_engine
+from ownlm.server.batch_run import BatchRunner
+from ownlm.server.dialects import openai_batches, openai_chat, openai_completions, openai_files
+from ownlm.server.errors import ApiError, of_engine, of_field
 from ownlm.server.gate import LOOPBACK, Gate
 from ownlm.server.service import Service
 
 log = logging.getLogger("ownlm.server")
 
-ROUTERS = (openai_chat.router, openai_completions.router, routes_tokens.router, routes_models.router)
+ROUTERS = (
+    openai_chat.router,
+    openai_completions.router,
+    openai_files.router,
+    openai_batches.router,
+    routes_tokens.router,
+    routes_models.router,
+)
 # How often the engines are looked after.
 _PULSE = 0.5
 
@@ -66,13 +73,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             for hosted in service.hosted.values():
                 hosted.revive()
 
-    beating = asyncio.create_task(pulse())
+    works = [asyncio.create_task(pulse())]
+    if service.files is not None and service.batches is not None:
+        runner = BatchRunner(service, service.files, service.batches)
+        runner.hold()
+        works.append(asyncio.create_task(runner.run()))
     try:
         yield
     finally:
-        beating.cancel()
-        with suppress(asyncio.CancelledError):
-            await beating
+        for work in works:
+            work.cancel()
+        for work in works:
+            with suppress(asyncio.CancelledError):
+                await work
         for hosted in service.hosted.values():
             await asyncio.to_thread(hosted.close)
 
@@ -94,7 +107,7 @@ async def _own_error(http: HttpRequest, error: Exception) -> Response:
 
 async def _invalid(http: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _told(http, _field_error(error.errors()[0]))
+    return _told(http, of_field(error.errors()[0]))
 
 
 async def _http_error(http: HttpRequest, error: Exception) -> Response:
@@ -113,20 +126,3 @@ async def _http_error(http: HttpRequest, error: Exception) -> Response:
 async def _fault(http: HttpRequest, error: Exception) -> Response:
     log.error("a fault of ours in %s %s", http.method, http.url.path, exc_info=error)
     return _told(http, ApiError(status=500, message="a fault of ours; the log names it by this request's id"))
-
-
-def _field_error(found: Any) -> ApiError:
-    """One of pydantic's findings in words, without the value: it may be long, or secret."""
-    place = [str(part) for part in found["loc"] if part != "body"]
-    if found["type"] == "json_invalid":
-        return ApiError(status=400, message="the body is no JSON")
-    # A union's members have names of their own in the place.
-    where = ".".join(part for part in place if "[" not in part and part not in ("str", "dict", "bool")) or "body"
-    where = where[:200]
-    if found["type"] == "extra_forbidden":
-        message = f"{where} is not supported"
-    elif found["type"] == "missing":
-        message = f"{where} is missing"
-    else:
-        message = f"{where}: {found['msg']}"
-    return ApiError(status=400, message=message, param=where)

@@ -104,3 +104,20 @@ def of_engine(error: OwnlmError) -> ApiError:
     # What is wrong with a setting begins with its name.
     first = message.split(" ", 1)[0]
     return bad(message, first if first in Sampling.__dataclass_fields__ else None)
+
+
+def of_field(found: Mapping[str, Any]) -> ApiError:
+    """One of pydantic's findings in words, without the value: it may be long, or secret."""
+    place = [str(part) for part in found["loc"] if part not in ("body", "query")]
+    if found["type"] == "json_invalid":
+        return ApiError(status=400, message="the body is no JSON")
+    # A union's members have names of their own in the place.
+    where = ".".join(part for part in place if "[" not in part and part not in ("str", "dict", "bool")) or "body"
+    where = where[:200]
+    if found["type"] == "extra_forbidden":
+        message = f"{where} is not supported"
+    elif found["type"] == "missing":
+        message = f"{where} is missing"
+    else:
+        message = f"{where}: {found['msg']}"
+    return ApiError(status=400, message=message, param=where)

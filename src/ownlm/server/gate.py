@@ -23,6 +23,9 @@ from ownlm.server.limits import Limits
 from ownlm.server.principal import ANYBODY, Principal
 
 OPEN_PATHS = frozenset({"/live", "/ready", "/health"})
+# Files have a limit of their own; a form has room for the fields around them.
+FILES = "/v1/files"
+_FORM_BYTES = 64 * 2**10
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
@@ -54,7 +57,7 @@ class Gate:
         try:
             headers = _headers(scope, self._limits.header_bytes)
             scope["ownlm.principal"] = self._principal(scope["path"], headers)
-            await self._app(scope, _Bounded(receive, headers, self._limits), sent)
+            await self._app(scope, _Bounded(receive, headers, scope["path"], self._limits), sent)
         except Exception as error:
             if sent.begun:
                 return  # a fault of ours, which app.py has told and logged
@@ -112,12 +115,13 @@ class Gate:
 class _Bounded:
     """A body that is too long, or too slow, ends in an error where it is read."""
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limits: Limits) -> None:
+    def __init__(self, receive: Receive, headers: Mapping[str, str], path: str, limits: Limits) -> None:
         self._receive, self._limits = receive, limits
+        self._most = limits.file_bytes + _FORM_BYTES if path == FILES else limits.body_bytes
         self._size = 0
         self._whole = False
         said = headers.get("content-length", "0")
-        if said.isdecimal() and int(said[:20]) > limits.body_bytes:
+        if said.isdecimal() and int(said[:20]) > self._most:
             raise self._too_long()
 
     async def __call__(self) -> Message:
@@ -131,12 +135,12 @@ class _Bounded:
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
-            if self._size > self._limits.body_bytes:
+            if self._size > self._most:
                 raise self._too_long()
         return message
 
     def _too_long(self) -> ApiError:
-        return ApiError(status=413, message=f"the body is longer than {self._limits.body_bytes} bytes")
+        return ApiError(status=413, message=f"the body is longer than {self._most} bytes")
 
 
 class _Sent:

@@ -41,7 +41,10 @@ class Hosted:
         self._ended = False
         self._before = _NOTHING
         config = model.engine.config
-        self.admission = Admission(config.max_sequences + max(1, config.max_sequences // 4), limits or Limits())
+        most = config.max_sequences
+        # Batches leave some room, so that who comes can be begun without putting anything back.
+        background = max(1, most - most // 8)
+        self.admission = Admission(most + max(1, most // 4), limits or Limits(), background=background)
         self._thread = EngineThread(model.engine).start()
 
     @property

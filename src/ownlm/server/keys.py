@@ -9,12 +9,13 @@ import hashlib
 import json
 import re
 import secrets
+import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ownlm.errors import OwnlmError
-from ownlm.server.principal import Principal
+from ownlm.server.principal import ANYBODY, Principal
 from ownlm.server.store import Store
 
 TABLES = (
@@ -117,7 +118,15 @@ class Keys:
 
     def find(self, key: str) -> Principal | None:
         """Who holds this key, if it still holds."""
-        row = self._store.one("SELECT * FROM keys WHERE sha256 = ?", _hash(key))
+        return self._principal(self._store.one("SELECT * FROM keys WHERE sha256 = ?", _hash(key)))
+
+    def of_owner(self, id: str) -> Principal | None:
+        """Who owns what is stored under `id`, if that key still holds; for work that goes on without its holder."""
+        if id == ANYBODY.id:
+            return None if self.any else ANYBODY
+        return self._principal(self._store.one("SELECT * FROM keys WHERE id = ?", id))
+
+    def _principal(self, row: sqlite3.Row | None) -> Principal | None:
         if row is None or row["revoked"] is not None or (row["expires"] is not None and row["expires"] <= time.time()):
             return None
         left = None

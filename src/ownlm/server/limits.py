@@ -13,11 +13,14 @@ class Limits:
     waiting_requests, waiting_tokens: of all requests that wait for the engine, their prompts' tokens; beyond them a
     request is refused with 429. request_seconds: after which an answer that is not whole is given up.
     drain_seconds: how long a server that was told to end lets answers finish. body_seconds: for a body to arrive.
+    file_bytes: of one file at /v1/files. owner_bytes: of all that a key's files and batches hold.
     """
 
     body_bytes: int = 16 * 2**20
     header_bytes: int = 32 * 2**10
     body_seconds: float = 30.0
+    file_bytes: int = 100 * 2**20
+    owner_bytes: int = 2**30
     messages: int = 10_000
     prompts: int = 1024
     request_tokens: int = 262_144

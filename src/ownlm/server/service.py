@@ -16,8 +16,10 @@ from ownlm.errors import OwnlmError
 from ownlm.model.lora import LoraAdapter
 from ownlm.opened.asked import make_request
 from ownlm.server.answering import Answering, Asked, answering
+from ownlm.server.batches import Batches
 from ownlm.server.errors import ApiError, bad, of_engine
 from ownlm.server.fields import SamplingBody, samplers
+from ownlm.server.files import Files
 from ownlm.server.hosted import Hosted
 from ownlm.server.keys import Keys, seconds_to_tomorrow
 from ownlm.server.limits import Limits
@@ -40,6 +42,10 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(init=False)
     keys: Keys | None = None
+    files: Files | None = None
+    batches: Batches | None = None
+    # What clients store goes after so long; None: it stays until they delete it.
+    keep_seconds: float | None = 30 * 86_400.0
     draining: bool = False
     # Tokens that each key's running requests may still use.
     _reserved: Counter[str] = field(default_factory=Counter)
@@ -62,7 +68,8 @@ class Service:
         self._refuse_beyond_quota(principal)
         self._reserved[principal.id] += most
         try:
-            async with answering(asked, principal, seconds=self.limits.request_seconds) as answers:
+            seconds = self.limits.request_seconds if asked.seconds is None else asked.seconds
+            async with answering(asked, principal, seconds=seconds) as answers:
                 metrics.queued.labels(name).observe(answers.began - began)
                 yield answers
         except ApiError as error:
