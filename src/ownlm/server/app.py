@@ -18,14 +18,20 @@ from starlette.types import ASGIApp
 
 from ownlm.errors import OwnlmError
 from ownlm.server import routes_models, routes_tokens
-from ownlm.server.dialects import openai_chat, openai_completions
+from ownlm.server.dialects import openai_chat, openai_completions, openai_responses
 from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.gate import LOOPBACK, Gate
 from ownlm.server.service import Service
 
 log = logging.getLogger("ownlm.server")
 
-ROUTERS = (openai_chat.router, openai_completions.router, routes_tokens.router, routes_models.router)
+ROUTERS = (
+    openai_chat.router,
+    openai_completions.router,
+    openai_responses.router,
+    routes_tokens.router,
+    routes_models.router,
+)
 # How often the engines are looked after.
 _PULSE = 0.5
 
@@ -66,6 +72,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             for hosted in service.hosted.values():
                 hosted.revive()
 
+    await service.responses.open()
     beating = asyncio.create_task(pulse())
     try:
         yield
@@ -73,6 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         beating.cancel()
         with suppress(asyncio.CancelledError):
             await beating
+        await service.responses.close()
         for hosted in service.hosted.values():
             await asyncio.to_thread(hosted.close)
 

@@ -23,6 +23,7 @@ from ownlm.server.keys import Keys, seconds_to_tomorrow
 from ownlm.server.limits import Limits
 from ownlm.server.metrics import Metrics
 from ownlm.server.principal import Principal
+from ownlm.server.responses.going import Responses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(init=False)
     keys: Keys | None = None
+    responses: Responses = field(default_factory=Responses)
     draining: bool = False
     # Tokens that each key's running requests may still use.
     _reserved: Counter[str] = field(default_factory=Counter)
