@@ -38,7 +38,10 @@ def export(store: Store, key: str | None = None) -> Iterator[dict[str, Any]]:
 
 def delete(store: Store, key: str | None = None) -> int:
     owner = _owner(store, key)
-    return sum(keeper(store).clear(owner) for keeper in KEEPERS)
+    count = sum(keeper(store).clear(owner) for keeper in KEEPERS)
+    # What was written ahead goes too; where somebody reads just now, a little later.
+    store.all("PRAGMA wal_checkpoint(TRUNCATE)")
+    return count
 
 
 def _owner(store: Store, key: str | None) -> str | None:

@@ -34,6 +34,7 @@ class Run:
         self.ended = False
         self.task: asyncio.Task[None] | None = None
         self.stopped_by: ApiError | None = None
+        self._stopping = False
         self._news = asyncio.Event()
 
     @property
@@ -63,8 +64,10 @@ class Run:
     async def stop(self, because: ApiError | None = None) -> None:
         """Wait until it has ended: cancelled, or failed where that has a cause of its own."""
         assert self.task is not None
-        self.stopped_by = because
-        self.task.cancel()
+        if not self._stopping and not self.question.writer.ended:
+            # Once: a second time would break off how it ends.
+            self._stopping, self.stopped_by = True, because
+            self.task.cancel()
         await asyncio.wait({self.task})
 
     def _tell(self) -> None:
@@ -92,7 +95,7 @@ class Responses:
             with suppress(asyncio.CancelledError):
                 await self._expiring
         ending = ApiError(status=503, message="the server ended before the answer was whole; ask again")
-        await asyncio.gather(*(run.stop(ending) for run in list(self._runs.values())))
+        await asyncio.gather(*(run.stop(ending) for run in list(self._runs.values()) if run.task))
 
     def running(self, owner: str, id: str) -> Run | None:
         run = self._runs.get(id)
@@ -150,9 +153,11 @@ class Responses:
         finally:
             writer.cancel()  # nothing where it has ended
             run.put(writer.last())
-            await self._end(question, run.events)
-            run.end()
-            del self._runs[question.id]
+            try:
+                await self._end(question, run.events)
+            finally:
+                run.end()
+                del self._runs[question.id]
 
     async def _begin(self, question: "Question") -> None:
         if question.store and self.kept is not None:
