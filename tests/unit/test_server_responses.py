@@ -289,6 +289,8 @@ def test_cancelling(respond: Any, ask: Any, server: Server, keys: Any) -> None:
         ({"reasoning": {"effort": "all"}}, 400, "reasoning.effort"),
         ({"include": ["everything"]}, 400, "include"),
         ({"top_logprobs": 1}, 400, "top_logprobs"),
+        ({"metadata": {"\ud800": "b"}}, 400, "metadata"),
+        ({"instructions": "\ud800"}, 400, "instructions"),
         ({"metadata": {"a": "b" * 513}}, 400, "metadata"),
         ({"conversation": "conv_1"}, 400, "conversation"),
         ({"max_output_tokens": 0}, 400, "max_output_tokens"),

@@ -207,8 +207,8 @@ def _check(body: ResponsesBody) -> None:
 
 
 def _check_prompt(body: ResponsesBody | TokensBody) -> None:
-    for name in ("input", "tools", "tool_choice", "text"):
-        _check_can_be_written(getattr(body, name), name)
+    for name, value in body:
+        _check_can_be_written(value, name)
     if body.truncation not in (None, "disabled"):
         raise bad('truncation can be "disabled" only: nothing is left out of a conversation here', "truncation")
     if body.text is not None and body.text.verbosity not in (None, "medium"):
