@@ -64,6 +64,13 @@ COMMANDS = {
                     "revoke": Command(help="End a key at once.", function="ownlm.cli.serve_keys:revoke"),
                 },
             ),
+            "data": Command(
+                help="What clients have stored: export, delete.",
+                below={
+                    "export": Command(help="All of it, as JSON lines.", function="ownlm.cli.serve_data:export"),
+                    "delete": Command(help="A key's, or all of it.", function="ownlm.cli.serve_data:delete"),
+                },
+            ),
         },
     ),
     "evaluate": Command(help="How good a model is, alone or against another.", function="ownlm.cli.evaluate:evaluate"),

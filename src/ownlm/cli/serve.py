@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 LOAD = Group("How much at once", sort_key=5)
 ACCESS = Group("Who gets in", sort_key=6)
 DATA = Path("runs/server")
+_UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 
 def serve(
@@ -20,6 +21,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     data: Path = DATA,
+    keep: str = "30d",
     adapter: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     log: Literal["text", "json"] = "text",
     max_sequences: Annotated[int | None, Parameter(group=LOAD)] = None,
@@ -53,6 +55,8 @@ def serve(
         The port; 0 takes a free one.
     data
         The folder for keys and whatever clients store.
+    keep
+        How long that is kept, such as 30d, 12h or 45m; "forever" until its owner deletes it.
     adapter
         NAME=FOLDER: a LoRA adapter of the first model, asked for as MODEL:NAME. May be given several times.
     log
@@ -92,6 +96,8 @@ def serve(
     from ownlm.server.gate import LOOPBACK
     from ownlm.server.keys import Keys
     from ownlm.server.limits import Limits
+    from ownlm.server.responses.going import Responses
+    from ownlm.server.responses.kept import Kept
     from ownlm.server.run import Address
     from ownlm.server.run import serve as run
     from ownlm.server.service import Service
@@ -107,6 +113,7 @@ def serve(
         file_bytes=file_bytes,
         owner_bytes=owner_bytes,
     )
+    seconds = _seconds(keep)
     store = Store(data)
     keys = Keys(store)
     if not address.is_loopback and not keys.any:
@@ -116,7 +123,15 @@ def serve(
         )
     logs.set_up(log)
     hosted = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
-    service = Service(hosted=hosted, limits=limits, keys=keys, files=Files(store, limits), batches=Batches(store))
+    service = Service(
+        hosted=hosted,
+        limits=limits,
+        keys=keys,
+        responses=Responses(Kept(store, seconds=seconds)),
+        files=Files(store, limits),
+        batches=Batches(store),
+        keep_seconds=seconds,
+    )
     app = make_app(
         service,
         hosts=LOOPBACK | {name.lower() for name in host_name} if address.is_loopback else None,
@@ -126,10 +141,24 @@ def serve(
     def started(url: str) -> None:
         who = "with a key" if keys.any else "from this machine, without a key"
         sys.stdout.write(f"Serving {', '.join(service.names())} at {url}/v1, {who}; Ctrl-C ends it.\n")
+        until = "until it is deleted" if seconds is None else f"for {keep}"
+        sys.stdout.write(f"What clients store is kept {until}, in {data}; `ownlm serve data` exports and deletes it.\n")
         sys.stdout.flush()
 
     run(app, service, address, started=started)
     return 0
+
+
+def _seconds(keep: str) -> float | None:
+    """A time such as 30d; None for ever."""
+    from ownlm.errors import OwnlmError
+
+    if keep == "forever":
+        return None
+    number, unit = keep[:-1], keep[-1:]
+    if unit not in _UNITS or not number.isascii() or not number.isdecimal() or not 0 < int(number[:10]) < 100_000:
+        raise OwnlmError(f"--keep must be a time such as 30d, 12h or 45m, or forever, got {keep[:80]!r}")
+    return float(int(number) * _UNITS[unit])
 
 
 def _open(

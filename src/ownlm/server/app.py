@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from ownlm.errors import OwnlmError
 from ownlm.server import routes_models, routes_tokens
 from ownlm.server.batch_run import BatchRunner
-from ownlm.server.dialects import openai_batches, openai_chat, openai_completions, openai_files
+from ownlm.server.dialects import openai_batches, openai_chat, openai_completions, openai_files, openai_responses
 from ownlm.server.errors import ApiError, of_engine, of_field
 from ownlm.server.gate import LOOPBACK, Gate
 from ownlm.server.service import Service
@@ -30,6 +30,7 @@ ROUTERS = (
     openai_completions.router,
     openai_files.router,
     openai_batches.router,
+    openai_responses.router,
     routes_tokens.router,
     routes_models.router,
 )
@@ -73,6 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             for hosted in service.hosted.values():
                 hosted.revive()
 
+    await service.responses.open()
     works = [asyncio.create_task(pulse())]
     if service.files is not None and service.batches is not None:
         runner = BatchRunner(service, service.files, service.batches)
@@ -86,6 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for work in works:
             with suppress(asyncio.CancelledError):
                 await work
+        await service.responses.close()
         for hosted in service.hosted.values():
             await asyncio.to_thread(hosted.close)
 

@@ -25,6 +25,7 @@ from ownlm.server.keys import Keys, seconds_to_tomorrow
 from ownlm.server.limits import Limits
 from ownlm.server.metrics import Metrics
 from ownlm.server.principal import Principal
+from ownlm.server.responses.going import Responses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     metrics: Metrics = field(init=False)
     keys: Keys | None = None
+    responses: Responses = field(default_factory=Responses)
     files: Files | None = None
     batches: Batches | None = None
     # What clients store goes after so long; None: it stays until they delete it.

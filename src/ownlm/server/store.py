@@ -65,6 +65,8 @@ class Store:
                 found.execute("PRAGMA journal_mode = WAL")
                 found.execute("PRAGMA synchronous = FULL")
                 found.execute("PRAGMA foreign_keys = ON")
+                # What is deleted is overwritten, not just let go of.
+                found.execute("PRAGMA secure_delete = ON")
             except sqlite3.Error as error:
                 raise OwnlmError(
                     f"{NAME} in the --data folder cannot be opened: {error}; name another --data"
