@@ -17,15 +17,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from ownlm.errors import OwnlmError
-from ownlm.server import routes_models, routes_tokens
-from ownlm.server.dialects import openai_chat, openai_completions
+from ownlm.server import routes_models, routes_rerank, routes_tokens
+from ownlm.server.dialects import openai_chat, openai_completions, openai_embeddings
 from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.gate import LOOPBACK, Gate
 from ownlm.server.service import Service
 
 log = logging.getLogger("ownlm.server")
 
-ROUTERS = (openai_chat.router, openai_completions.router, routes_tokens.router, routes_models.router)
+ROUTERS = (
+    openai_chat.router,
+    openai_completions.router,
+    openai_embeddings.router,
+    routes_rerank.router,
+    routes_tokens.router,
+    routes_models.router,
+)
 # How often the engines are looked after.
 _PULSE = 0.5
 
@@ -73,8 +80,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         beating.cancel()
         with suppress(asyncio.CancelledError):
             await beating
-        for hosted in service.hosted.values():
-            await asyncio.to_thread(hosted.close)
+        for one in service.everything:
+            await asyncio.to_thread(one.close)
 
 
 def _told(http: HttpRequest, error: ApiError) -> Response:

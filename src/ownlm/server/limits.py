@@ -8,6 +8,7 @@ from ownlm.errors import OwnlmError
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """body_bytes, header_bytes, messages: of one request. prompts: of one request to /v1/completions.
+    inputs: texts of one request to /v1/embeddings or /v1/rerank.
 
     waiting_requests, waiting_tokens: of all requests that wait for the engine, their prompts' tokens; beyond them a
     request is refused with 429. request_seconds: after which an answer that is not whole is given up.
@@ -19,6 +20,7 @@ class Limits:
     body_seconds: float = 30.0
     messages: int = 10_000
     prompts: int = 1024
+    inputs: int = 2048
     waiting_requests: int = 256
     waiting_tokens: int = 500_000
     request_seconds: float = 600.0
