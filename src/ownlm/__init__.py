@@ -7,12 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ownlm.api import Answer, Evaluation, Model, Reply, ask, evaluate, finetune, load, pretrain, quickstart
+    from ownlm.api import (
+        Answer,
+        Embedder,
+        Evaluation,
+        Model,
+        Reply,
+        ask,
+        evaluate,
+        finetune,
+        load,
+        load_embedder,
+        pretrain,
+        quickstart,
+    )
     from ownlm.errors import OwnlmError
 
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "Embedder",
     "Evaluation",
     "Model",
     "OwnlmError",
@@ -22,6 +36,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "load",
+    "load_embedder",
     "pretrain",
     "quickstart",
 ]

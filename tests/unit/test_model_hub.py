@@ -84,7 +84,7 @@ def make_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., H
 FILES = [
     *("config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer.model"),
     *("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "chat_template.jinja", "README.md"),
-    "additional_chat_templates/tool_use.jinja",
+    *("additional_chat_templates/tool_use.jinja", "1_Pooling/config.json", "modules.json"),
 ]
 NEVER = [
     *("pytorch_model.bin", "model.pt", "weights.pth", "flax_model.msgpack", "tf_model.h5", "modeling_own.py"),

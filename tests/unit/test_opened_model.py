@@ -85,6 +85,17 @@ def test_choices_differ_and_each_is_what_its_seed_says(base: Model) -> None:
             ask("The cat", n=2)
 
 
+def test_texts_become_vectors_of_unit_length(base: Model) -> None:
+    texts = ["The cat sat on a mat.", "Dogs"]
+    vectors_NE = base.embed(texts)
+    for vector_E, text in zip(vectors_NE, texts, strict=True):
+        with torch.inference_mode():
+            states_TE = base.decoder.hidden(torch.tensor([base.tokenizer.prompt_ids(text)]))[0]
+        assert torch.allclose(vector_E, torch.nn.functional.normalize(states_TE.mean(0), dim=0), atol=1e-5)
+    with pytest.raises(OwnlmError, match="no text"):
+        base.embed([])
+
+
 def test_beams_are_the_likeliest_first(base: Model) -> None:
     found = base.beams("The cat", beams=3, max_tokens=5)
     assert len(found) == 3 and all(len(answer.text_offsets) == len(answer.token_ids) for answer in found)

@@ -430,7 +430,7 @@ def test_what_is_stored_is_exported_and_deleted(tmp_path: Path, capsys: pytest.C
     assert line["kind"] == "response" and line["response"]["text"] == "a secret of hers" and line["input"] == []
     assert ownlm(["serve", "data", "delete", "--key", "anna", "--data", str(tmp_path)]) == 0
     assert [one["key"] for one in export(store)] == ["local"]
-    assert not any(b"a secret of hers" in file.read_bytes() for file in tmp_path.iterdir())
+    assert not any(b"a secret of hers" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert ownlm(["serve", "data", "delete", "--data", str(tmp_path)]) == 0
     assert list(export(store)) == []
     assert ownlm(["serve", "data", "export", "--data", str(tmp_path / "none")]) == 2

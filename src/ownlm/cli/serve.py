@@ -8,6 +8,7 @@ from cyclopts import Group, Parameter
 
 if TYPE_CHECKING:
     from ownlm.server.hosted import Hosted
+    from ownlm.server.hosted_embedder import HostedEmbedder
     from ownlm.server.limits import Limits
 
 LOAD = Group("How much at once", sort_key=5)
@@ -47,8 +48,8 @@ def serve(
     Parameters
     ----------
     models
-        Model folders, runs' folders, .gguf files, starters (smollm2), hub:ORG/NAME; NAME=MODEL says what clients call
-        it.
+        Model folders, runs' folders, .gguf files, starters (smollm2), hub:ORG/NAME, folders of embedding models;
+        NAME=MODEL says what clients call it.
     host
         The address to listen at; another than this machine's own needs a key.
     port
@@ -58,7 +59,7 @@ def serve(
     keep
         How long that is kept, such as 30d, 12h or 45m; "forever" until its owner deletes it.
     adapter
-        NAME=FOLDER: a LoRA adapter of the first model, asked for as MODEL:NAME. May be given several times.
+        NAME=FOLDER: a LoRA adapter of the first model that writes, asked for as MODEL:NAME. May be given several times.
     log
         How a request is noted on stderr: a line to read, or JSON. Never with what was said.
     max_sequences
@@ -122,9 +123,10 @@ def serve(
             f"--data {data}` makes one, or leave out --host"
         )
     logs.set_up(log)
-    hosted = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
+    hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
     service = Service(
         hosted=hosted,
+        embedders=embedders,
         limits=limits,
         keys=keys,
         responses=Responses(Kept(store, seconds=seconds)),
@@ -140,7 +142,8 @@ def serve(
 
     def started(url: str) -> None:
         who = "with a key" if keys.any else "from this machine, without a key"
-        sys.stdout.write(f"Serving {', '.join(service.names())} at {url}/v1, {who}; Ctrl-C ends it.\n")
+        names = ", ".join([*service.names(), *service.embedders])
+        sys.stdout.write(f"Serving {names} at {url}/v1, {who}; Ctrl-C ends it.\n")
         until = "until it is deleted" if seconds is None else f"for {keep}"
         sys.stdout.write(f"What clients store is kept {until}, in {data}; `ownlm serve data` exports and deletes it.\n")
         sys.stdout.flush()
@@ -168,12 +171,14 @@ def _open(
     *,
     max_sequences: int | None,
     cache_tokens: int | None,
-) -> "dict[str, Hosted]":
+) -> "tuple[dict[str, Hosted], dict[str, HostedEmbedder]]":
     from ownlm.cli.open_model import asker
     from ownlm.engine import EngineConfig
     from ownlm.errors import OwnlmError
-    from ownlm.opened import load
+    from ownlm.model.locate import locate
+    from ownlm.opened import is_embedder, load, load_embedder
     from ownlm.server.hosted import Hosted
+    from ownlm.server.hosted_embedder import HostedEmbedder
 
     if not models:
         raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
@@ -189,16 +194,24 @@ def _open(
         max_sequences=most, cache_tokens=cache_tokens, step_tokens=max(EngineConfig.step_tokens, most)
     )
     found: dict[str, Hosted] = {}
+    embedders: dict[str, HostedEmbedder] = {}
     try:
         for name, model in named.items():
+            if is_embedder(locate(model, ask=asker())):
+                embedders[name] = HostedEmbedder(name, load_embedder(model), limits=limits)
+                continue
             opened = load(model, dtype="auto", engine=config, ask=asker())
             folders = {called: Path(folder) for called, folder in own.items()} if not found else {}
             found[name] = Hosted(name, opened, limits=limits, adapters=folders)
     except BaseException:
         for one in found.values():
             one.close()
+        for other in embedders.values():
+            other.close()
         raise
-    return found
+    if own and not found:
+        raise OwnlmError("an adapter is for a model that writes, and none is served")
+    return found, embedders
 
 
 def _named(written: str, *, needs_name: bool = False) -> tuple[str, str]:

@@ -20,7 +20,7 @@ class _Copy:
     tokens: list[int] = field(default_factory=list)
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
-    scores_prompt = False
+    scores_prompt = embeds = False
     adapter = None
 
     @property

@@ -118,7 +118,8 @@ class Engine:
         # True and 1.5 would pass for numbers here, and end the step for everybody.
         if not all(type(id) is int and 0 <= id < self.runner.width for id in prompt):
             raise OwnlmError(f"the prompt holds an id that is no token's; ids are 0 to {self.runner.width - 1}")
-        if len(prompt) >= self.context:
+        # An embedding needs no room for an answer.
+        if len(prompt) - request.embed >= self.context:
             whole = self.context == self.model.config.max_position_embeddings
             limit = f"the model's context is {self.context}" if whole else f"the cache has room for {self.context}"
             raise OwnlmError(f"the prompt has {len(prompt)} tokens, {limit}; shorten it")
@@ -131,6 +132,8 @@ class Engine:
     def add(self, request: Request) -> Ticket:
         """Take a request; OwnlmError where it cannot be answered, before anything is computed."""
         self.check(request)
+        sampling = request.sampling
+        assert not request.embed or (sampling.n == 1 and not sampling.prompt_logprobs), "an embedding is all it gives"
         ticket = Ticket(next(self._ids), request)
         # Compiled once; each answer walks through the grammar by itself.
         matchers = [
@@ -169,11 +172,11 @@ class Engine:
         if not turns:
             return []
         news: dict[int, Ticket] = {}
-        for turn, logits in zip(turns, self.runner.run(turns), strict=True):
+        for turn, found in zip(turns, self.runner.run(turns), strict=True):
             ticket = turn.sequence.ticket
             if turn.sequence.finished:
                 continue  # another answer to the same prompt failed in this step
-            pieces = self._take(turn, logits)
+            pieces = self._embed(turn, found) if turn.sequence.embeds else self._take(turn, found)
             ticket.pieces.extend(pieces)
             if pieces or ticket.finished:
                 news[ticket.id] = ticket
@@ -212,6 +215,20 @@ class Engine:
         if sequence.finished:
             self._end(sequence)
         return pieces
+
+    def _embed(self, turn: Turn, hidden_TE: torch.Tensor | None) -> list[Piece]:
+        sequence, before = turn.sequence, turn.sequence.computed
+        assert hidden_TE is not None
+        sequence.computed += turn.count
+        try:
+            sequence.pool(before, hidden_TE)
+        except OwnlmError as error:
+            self._fail(sequence, error)
+            return []
+        self.scheduler.publish(sequence, before)
+        if sequence.finished:
+            self._end(sequence)
+        return []
 
     def _propose(self, sequences: Ids[Sequence]) -> list[Ids[int]]:
         """Guesses for each text: what its grammar leaves no choice about, else the speculator's."""

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
+from torch import Tensor
+
 from ownlm.engine.blocks import BLOCK
 from ownlm.engine.engine import Engine, EngineConfig
 from ownlm.engine.request import Completion, Piece, Request, Ticket
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
+from ownlm.model.lora import LoraAdapter
 from ownlm.tokenizer import Tokenizer
 
 
@@ -64,6 +68,16 @@ def run(engine: Engine, requests: Sequence[Request]) -> list[Ticket]:
         for ticket in tickets:
             engine.cancel(ticket)
     return tickets
+
+
+def embeddings(engine: Engine, prompts: Sequence[list[int]], *, adapter: LoraAdapter | None = None) -> Tensor:
+    """Of each prompt the mean of its last hidden states, of unit length: float32 [prompts, E] on the CPU."""
+    found: list[Tensor] = []
+    for ticket in run(engine, [Request(prompt=prompt, adapter=adapter, embed=True) for prompt in prompts]):
+        _check(ticket)
+        assert ticket.embedding_E is not None
+        found.append(ticket.embedding_E)
+    return torch.stack(found)
 
 
 def complete_at_once(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from math import exp
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from ownlm.engine.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ class Request:
 
     `priority`: lower goes first; each level is worth PATIENCE later requests (scheduler.py). Only requests with the
     same `cache_salt` share what is computed for a common beginning: give each user one where that must stay private.
+    `embed`: nothing is drawn; the request ends when its prompt is read, and its ticket then has the embedding.
     """
 
     prompt: list[int]
@@ -29,6 +32,7 @@ class Request:
     adapter: "LoraAdapter | None" = None
     priority: int = 0
     cache_salt: str = ""
+    embed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,8 @@ class Ticket:
         self.prompt_tokens: list[PromptToken] | None = [] if request.sampling.prompt_logprobs else None
         self.cached_tokens = 0  # of the prompt, found computed
         self.drafted = self.accepted = 0  # tokens that speculation proposed, and how many were right
+        # The mean of the prompt's last hidden states, of unit length; None until it is read, and unless `embed` asks.
+        self.embedding_E: Tensor | None = None
         self.error: str | None = None
 
     @property

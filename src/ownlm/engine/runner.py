@@ -6,6 +6,7 @@ scores   a7                                  c9 d0 d1                   b is not
 """
 
 from collections.abc import Sequence as Items
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ class Runner:
     def run(self, turns: Items[Turn]) -> list[Tensor | None]:
         """For each turn its scores, float32 on the CPU: [1 + drafts, V] where it draws.
 
-        Where the prompt is scored, one row for each of the turn's tokens; None where nothing is wanted.
+        Where the prompt is scored, one row for each of the turn's tokens; where it is embedded, the hidden states of
+        these [count, E]; None where nothing is wanted.
         """
         tokens: list[int] = []
         positions: list[int] = []
@@ -61,8 +63,13 @@ class Runner:
                 cache=attention_of(self.cache, spans, self.model.lm_head.weight.dtype, config.attn_logit_softcapping),
                 lengths_BT=torch.tensor([lengths], device=device),
             )
+        ends = list(accumulate(span.count for span in spans))
+        states = [
+            hidden_1NE[0, end - turn.count : end].float().cpu() if turn.sequence.embeds else None
+            for turn, end in zip(turns, ends, strict=True)
+        ]
         if not wanted:
-            return [None] * len(turns)
+            return list(states)
         logits_RV = self.model.head(hidden_1NE[0, torch.tensor(wanted, device=device)])
         logits_RV = logits_RV.float().cpu()
         scores = torch.split(logits_RV[:, : self.width], rows)
@@ -73,4 +80,4 @@ class Runner:
             if turn.draws:
                 # The prompt's own scores stay as they are: what may not be drawn may well stand there.
                 part[-1 - len(turn.drafts) :].index_fill_(1, self.never, -torch.inf)
-        return [part if len(part) else None for part in scores]
+        return [part if len(part) else hidden for part, hidden in zip(scores, states, strict=True)]

@@ -71,7 +71,7 @@ class Scheduler:
             left -= self._give(sequence, left)
         left -= self._admit_all(left)
         turns = [
-            Turn(sequence=sequence, count=count, draws=count == sequence.waiting_tokens)
+            Turn(sequence=sequence, count=count, draws=count == sequence.waiting_tokens and not sequence.embeds)
             for sequence, count in self._counts.items()
         ]
         return turns if propose is None else self._with_drafts(turns, propose, left)
@@ -147,10 +147,10 @@ class Scheduler:
     def _shared(self, sequence: Sequence) -> list[int]:
         """Blocks that hold the text's beginning already. Its last token is read in any case: it says what comes next.
 
-        Who asks how likely the prompt is needs it read.
+        Who asks how likely the prompt is, or for its embedding, needs it read.
         """
         found: list[int] = []
-        if self.share_prefixes and sequence.ticket.prompt_tokens is None:
+        if self.share_prefixes and sequence.ticket.prompt_tokens is None and not sequence.embeds:
             for place in range((len(sequence.tokens) - 1) // BLOCK):
                 block = self.blocks.find(sequence.block_hash(place))
                 if block is None:

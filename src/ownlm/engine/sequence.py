@@ -6,12 +6,15 @@ computed   ------------------------->                the last token drawn is alw
 
 from typing import TYPE_CHECKING
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ownlm.engine.blocks import BLOCK, chain_hash
 from ownlm.engine.request import Piece, PromptToken, Ticket
 from ownlm.engine.sampler import Sampler, likeliest
 from ownlm.engine.stop import StopStrings
+from ownlm.errors import OwnlmError
 from ownlm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ class Sequence:
         self.blocks: list[int] = []
         self.drawn = 0
         self.finished = False
+        self.embeds = request.embed
+        self._pooled, self._states_E = 0, torch.zeros((), dtype=torch.float64)
         self.matcher, self._leader = matcher, leader
         self._hashes = [salt]
         self._ends = frozenset(self.sampling.stop_ids) | (frozenset() if self.sampling.ignore_eos else ends)
@@ -114,6 +119,23 @@ class Sequence:
             finish_reason=reason,
             complete=reason is None or self.matcher is None or self.matcher.complete or self.matcher.ended,
         )
+
+    def pool(self, first: int, hidden_TE: Tensor) -> None:
+        """Add hidden states of the prompt's tokens from `first` on to its embedding, and end it with the last.
+
+        OwnlmError where they are no numbers.
+        """
+        # A text that was put back for want of room is read again; what is in the sum already is not added twice.
+        fresh_TE = hidden_TE[max(0, self._pooled - first) :]
+        self._pooled += len(fresh_TE)
+        # In double precision, so that it does not show how the prompt was cut.
+        self._states_E = self._states_E + fresh_TE.double().sum(0)
+        if self._pooled < self.prompt_length:
+            return
+        embedding_E = F.normalize(self._states_E, dim=0).float()
+        if not bool(embedding_E.isfinite().all()):
+            raise OwnlmError("the model's hidden states are not finite numbers; its weights are damaged, fetch it anew")
+        self.ticket.embedding_E, self.finished = embedding_E, True
 
     def score_prompt(self, first: int, logprobs_TV: Tensor) -> None:
         """Note how likely the prompt's tokens are: row t of the scores, logarithms of probabilities already, has read

@@ -19,8 +19,9 @@ PREFIX = "hub:"
 # A model's licence and its author's words come along with what is read.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer*", "vocab.*", "merges.txt", "README.md", "LICENSE*")
 # Folders hold other programs' forms of the same weights, but also a model's further chat templates
-# (additional_chat_templates/NAME.jinja); `consolidated` is Mistral's second copy of its weights. A "*" spans folders.
-UNWANTED = ("*/*.safetensors", "*/*.json", "tokenizer*/*", "consolidated*")
+# (additional_chat_templates/NAME.jinja) and how an embedding model pools (1_Pooling/config.json); `consolidated` is
+# Mistral's second copy of its weights. A "*" spans folders.
+UNWANTED = ("*/*.safetensors", "[!1]*/*.json", "tokenizer*/*", "consolidated*")
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 _NO_TELEMETRY = "HF_HUB_DISABLE_TELEMETRY"
 

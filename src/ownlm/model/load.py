@@ -73,7 +73,7 @@ def build_decoder(
     family, config = family_of(checkpoint.fields), read_config(checkpoint.fields)
     found = family.TENSORS.found(checkpoint.tensors)
     _refuse_layers_that_are_not_there(config.num_hidden_layers, found)
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), Undrawn():
         decoder = Decoder(config)
     layout = _layout(decoder, family)
     head = _stored_head(decoder, family, found)
@@ -137,7 +137,7 @@ def to_checkpoint(decoder: Decoder) -> Checkpoint:
 
 def _read(stored: Stored, tensor: StoredTensor) -> Tensor:
     numbers = tensor.read()
-    if not _is_finite(numbers):
+    if not is_finite(numbers):
         raise DamagedError(f"{stored.name} holds numbers that are not finite; restore the model's files")
     return numbers
 
@@ -156,7 +156,7 @@ def _bias(projection: Projection) -> Tensor | None:
     return torch.cat(biases) if biases else None
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     """A sum is finite only if all numbers are, and takes a twentieth of the time of looking at each.
 
     Large numbers may overflow it: then each is looked at.
@@ -203,7 +203,7 @@ def _set_kernels(
         decoder.outward.kernel = int8_head(decoder.lm_head.weight, name=f"int8 head ({stored_as})")
 
 
-class _Undrawn(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
     """No random numbers for weights that a file replaces: on the meta device torch loads a compiler to draw them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

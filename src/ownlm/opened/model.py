@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ownlm.artefact import write_artefact
-from ownlm.engine import Engine, EngineConfig, Request, log_likelihoods, run, stream
+from ownlm.engine import Engine, EngineConfig, Request, embeddings, log_likelihoods, run, stream
 from ownlm.engine.beam import beam_search
 from ownlm.engine.chat_stream import ChatStream
 from ownlm.engine.draft_model import DraftModel
@@ -157,6 +157,16 @@ class Model:
             raise OwnlmError("logits need at least one token id; encode a text that is not empty")
         logits_BTV: Tensor = self.decoder(torch.tensor([list(token_ids)], device=self.decoder.device))
         return logits_BTV[0].float().cpu()
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """A vector of unit length for each text, float32 [N, E]: the mean of its last hidden states.
+
+        Texts that are alike tend to lie near each other, as far as a model that was made to write knows them;
+        `load_embedder` opens models that were made for it.
+        """
+        if not texts:
+            raise OwnlmError("there is no text to embed; give at least one")
+        return embeddings(self.engine, [self.tokenizer.prompt_ids(text) for text in texts], adapter=self.adapter)
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """For each (context, continuation): how likely the continuation is, in nats."""

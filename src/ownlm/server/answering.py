@@ -19,6 +19,7 @@ from starlette.requests import Request as HttpRequest
 from ownlm.engine import Piece, Request
 from ownlm.engine.background import AsyncAnswer
 from ownlm.errors import OwnlmError
+from ownlm.server.admission import Admission
 from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.hosted import Hosted
 from ownlm.server.principal import Principal
@@ -152,17 +153,15 @@ async def answering(asked: Asked, principal: Principal, *, seconds: float) -> As
     ApiError where the queue is full, a request cannot be answered, or the place does not come within `seconds`.
     """
     began = time.monotonic()
-    place = asked.hosted.admission.place(
-        principal.id, texts=asked.texts, tokens=asked.prompt_tokens, background=asked.background
+    place = placed(
+        asked.hosted.admission,
+        principal,
+        texts=asked.texts,
+        tokens=asked.prompt_tokens,
+        background=asked.background,
+        seconds=seconds,
     )
-    async with AsyncExitStack() as held:
-        try:
-            async with asyncio.timeout(None if asked.background else seconds):
-                await held.enter_async_context(place)
-        except TimeoutError:
-            message = f"no place at the engine was free within {seconds:g} seconds"
-            retry = asked.hosted.admission.retry_after()
-            raise ApiError(status=503, message=message, code="deadline_exceeded", retry_after=retry) from None
+    async with place, AsyncExitStack() as held:
         waited = time.monotonic() - began
         answers: list[AsyncAnswer] = []
         held.callback(_cancel, answers)
@@ -174,6 +173,24 @@ async def answering(asked: Asked, principal: Principal, *, seconds: float) -> As
         except OwnlmError as error:
             raise of_engine(error) from error
         yield Answering(asked=asked, answers=answers, seconds=seconds if asked.background else seconds - waited)
+
+
+@asynccontextmanager
+async def placed(
+    admission: Admission, principal: Principal, *, texts: int, tokens: int, background: bool, seconds: float
+) -> AsyncIterator[None]:
+    """A place at a model, waited for no longer than `seconds`; in the background for as long as it takes."""
+    async with AsyncExitStack() as held:
+        try:
+            async with asyncio.timeout(None if background else seconds):
+                await held.enter_async_context(
+                    admission.place(principal.id, texts=texts, tokens=tokens, background=background)
+                )
+        except TimeoutError:
+            message = f"no place at the engine was free within {seconds:g} seconds"
+            retry = admission.retry_after()
+            raise ApiError(status=503, message=message, code="deadline_exceeded", retry_after=retry) from None
+        yield
 
 
 async def unless_gone(http: HttpRequest, work: "asyncio.Future[Any] | Any") -> Any:

@@ -16,9 +16,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from ownlm.errors import OwnlmError
-from ownlm.server import routes_models, routes_tokens
+from ownlm.server import routes_models, routes_rerank, routes_tokens
 from ownlm.server.batch_run import BatchRunner
-from ownlm.server.dialects import openai_batches, openai_chat, openai_completions, openai_files, openai_responses
+from ownlm.server.dialects import (
+    openai_batches,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_files,
+    openai_responses,
+)
 from ownlm.server.errors import ApiError, of_engine, of_field
 from ownlm.server.gate import LOOPBACK, Gate
 from ownlm.server.service import Service
@@ -28,9 +35,11 @@ log = logging.getLogger("ownlm.server")
 ROUTERS = (
     openai_chat.router,
     openai_completions.router,
+    openai_responses.router,
+    openai_embeddings.router,
     openai_files.router,
     openai_batches.router,
-    openai_responses.router,
+    routes_rerank.router,
     routes_tokens.router,
     routes_models.router,
 )
@@ -89,8 +98,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await work
         await service.responses.close()
-        for hosted in service.hosted.values():
-            await asyncio.to_thread(hosted.close)
+        for one in service.everything:
+            await asyncio.to_thread(one.close)
 
 
 def _told(http: HttpRequest, error: ApiError) -> Response:

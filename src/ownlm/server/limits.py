@@ -9,6 +9,7 @@ from ownlm.errors import OwnlmError
 class Limits:
     """body_bytes, header_bytes, messages: of one request. prompts: of one request to /v1/completions.
     request_tokens: that one request may use, its prompts and the longest that all its answers may become.
+    inputs: texts of one request to /v1/embeddings or /v1/rerank.
 
     waiting_requests, waiting_tokens: of all requests that wait for the engine, their prompts' tokens; beyond them a
     request is refused with 429. request_seconds: after which an answer that is not whole is given up.
@@ -24,6 +25,7 @@ class Limits:
     messages: int = 10_000
     prompts: int = 1024
     request_tokens: int = 262_144
+    inputs: int = 2048
     waiting_requests: int = 256
     waiting_tokens: int = 500_000
     request_seconds: float = 600.0

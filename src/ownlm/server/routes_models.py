@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Response
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 
+from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.messages import knows_tools
 from ownlm.server.metrics import CONTENT_TYPE
 from ownlm.server.principal import Principal
@@ -14,6 +15,8 @@ from ownlm.server.service import Served, Service, principal_of, service_of
 
 router = APIRouter()
 
+COSINE = "the cosine of the embeddings of query and document"
+
 
 @router.get("/v1/models")
 async def models(
@@ -21,7 +24,8 @@ async def models(
     service: Annotated[Service, Depends(service_of)],
     principal: Annotated[Principal, Depends(principal_of)],
 ) -> dict[str, Any]:
-    found = [described(one, http) for name, one in service.names().items() if principal.may_use(name)]
+    served: dict[str, Served | HostedEmbedder] = {**service.names(), **service.embedders}
+    found = [described(one, http) for name, one in served.items() if principal.may_use(name)]
     if _for_anthropic(http):
         ids = [one["id"] for one in found]
         edges = {"first_id": ids[0], "last_id": ids[-1]} if ids else {"first_id": None, "last_id": None}
@@ -36,7 +40,7 @@ async def model(
     service: Annotated[Service, Depends(service_of)],
     principal: Annotated[Principal, Depends(principal_of)],
 ) -> dict[str, Any]:
-    return described(service.find(name, principal), http)
+    return described(service.find_reader(name, principal), http)
 
 
 @router.get("/live")
@@ -57,9 +61,9 @@ async def metrics(service: Annotated[Service, Depends(service_of)]) -> Response:
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
-def described(served: Served, http: HttpRequest) -> dict[str, Any]:
+def described(served: Served | HostedEmbedder, http: HttpRequest) -> dict[str, Any]:
     """A model in the shape that the client knows, with what it can do."""
-    hosted = served.hosted
+    hosted = served if isinstance(served, HostedEmbedder) else served.hosted
     if _for_anthropic(http):
         from datetime import UTC, datetime
 
@@ -71,9 +75,9 @@ def described(served: Served, http: HttpRequest) -> dict[str, Any]:
         "created": hosted.created,
         "owned_by": "ownlm",
         "root": hosted.name,
-        "parent": None if served.adapter is None else hosted.name,
+        "parent": hosted.name if isinstance(served, Served) and served.adapter is not None else None,
         "max_model_len": hosted.context,
-        "capabilities": capabilities(served),
+        "capabilities": capabilities(served) if isinstance(served, Served) else reading_capabilities(served),
     }
 
 
@@ -89,9 +93,32 @@ def capabilities(served: Served) -> dict[str, Any]:
         "structured_outputs": ["json_schema", "json_object", "regex", "choice", "grammar"],
         "logprobs": True,
         "echo_logprobs": True,
+        "embeddings": "the mean of the last hidden states, of unit length; the model was not made for them",
+        "dimensions": model.decoder.config.hidden_size,
+        "rerank": COSINE,
         "content": ["text"],
         "context": served.hosted.context,
         "arithmetic": model.arithmetic,
+    }
+
+
+def reading_capabilities(hosted: HostedEmbedder) -> dict[str, Any]:
+    embedder = hosted.embedder
+    more: dict[str, Any] = {"embeddings": False, "rerank": "a cross-encoder's score of query and document"}
+    if embedder.embeds:
+        more = {
+            "embeddings": f"made for them; {embedder.pooling} pooling, of unit length",
+            "dimensions": embedder.size,
+            "cut_to": [*embedder.bert.config.dimensions],
+            "rerank": COSINE,
+        }
+    return {
+        "chat": False,
+        "completions": False,
+        **more,
+        "content": ["text"],
+        "context": hosted.context,
+        "arithmetic": "float32",
     }
 
 

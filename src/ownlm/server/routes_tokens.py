@@ -118,7 +118,7 @@ def only(model: str | None, service: Service, principal: Principal) -> Served:
         return service.find(model, principal)
     names = [name for name in service.hosted if principal.may_use(name)]
     if len(names) != 1:
-        raise bad("several models are served here; name one as model", "model")
+        raise bad("name one of the models that are served, as model", "model")
     return service.find(names[0], principal)
 
 

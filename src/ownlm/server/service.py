@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,14 @@ from ownlm.engine.request import Request
 from ownlm.errors import OwnlmError
 from ownlm.model.lora import LoraAdapter
 from ownlm.opened.asked import make_request
-from ownlm.server.answering import Answering, Asked, answering
+from ownlm.server.admission import Admission
+from ownlm.server.answering import Answering, Asked, answering, placed
 from ownlm.server.batches import Batches
 from ownlm.server.errors import ApiError, bad, of_engine
 from ownlm.server.fields import SamplingBody, samplers
 from ownlm.server.files import Files
 from ownlm.server.hosted import Hosted
+from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.keys import Keys, seconds_to_tomorrow
 from ownlm.server.limits import Limits
 from ownlm.server.metrics import Metrics
@@ -41,6 +43,8 @@ class Served:
 class Service:
     hosted: Mapping[str, Hosted]
     limits: Limits = field(default_factory=Limits)
+    # Models that embed and rank, and write nothing.
+    embedders: Mapping[str, HostedEmbedder] = field(default_factory=dict)
     metrics: Metrics = field(init=False)
     keys: Keys | None = None
     responses: Responses = field(default_factory=Responses)
@@ -67,25 +71,65 @@ class Service:
                 "answers, or for shorter ones by max_tokens",
                 "max_tokens",
             )
-        self._refuse_beyond_quota(principal)
-        self._reserved[principal.id] += most
+        seconds = self.limits.request_seconds if asked.seconds is None else asked.seconds
         try:
-            seconds = self.limits.request_seconds if asked.seconds is None else asked.seconds
-            async with answering(asked, principal, seconds=seconds) as answers:
-                metrics.queued.labels(name).observe(answers.began - began)
-                yield answers
-        except ApiError as error:
-            metrics.rejected.labels(name, error.code or error.type).inc()
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            metrics.cancelled.labels(name).inc()
-            raise
+            with self._reserving(name, principal, most):
+                async with answering(asked, principal, seconds=seconds) as answers:
+                    metrics.queued.labels(name).observe(answers.began - began)
+                    yield answers
         finally:
-            self._reserved[principal.id] -= most
             if answers is not None:
                 self._note(answers, began)
                 if self.keys is not None:
                     self.keys.count(principal, answers.prompt_tokens + answers.completion_tokens)
+
+    @asynccontextmanager
+    async def reading(
+        self,
+        name: str,
+        admission: Admission,
+        principal: Principal,
+        *,
+        texts: int,
+        tokens: int,
+        background: bool = False,
+    ) -> AsyncIterator[None]:
+        """A place at model `name` for texts that are only read (embeddings, ranking): as answering, counted alike."""
+        metrics, began, seconds = self.metrics, time.monotonic(), self.limits.request_seconds
+        place = placed(admission, principal, texts=texts, tokens=tokens, background=background, seconds=seconds)
+        with self._reserving(name, principal, tokens):
+            async with place:
+                metrics.queued.labels(name).observe(time.monotonic() - began)
+                try:
+                    async with asyncio.timeout(None if background else began + seconds - time.monotonic()):
+                        yield
+                except TimeoutError:
+                    message = "the work was not done in the time that a request has here, and was given up"
+                    raise ApiError(status=504, message=message, code="deadline_exceeded") from None
+                finally:
+                    metrics.prompt_tokens.labels(name).inc(tokens)
+                    if self.keys is not None:
+                        self.keys.count(principal, tokens)
+                metrics.asked_tokens.labels(name).observe(tokens)
+                metrics.whole.labels(name).observe(time.monotonic() - began)
+                metrics.success.labels(name, "stop").inc()
+
+    @contextmanager
+    def _reserving(self, name: str, principal: Principal, most: int) -> Iterator[None]:
+        """Within a key's tokens; why a request was not taken, or that its client left, is noted."""
+        reserved = 0
+        try:
+            self._refuse_beyond_quota(principal)
+            self._reserved[principal.id] += (reserved := most)
+            yield
+        except ApiError as error:
+            self.metrics.rejected.labels(name, error.code or error.type).inc()
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            self.metrics.cancelled.labels(name).inc()
+            raise
+        finally:
+            self._reserved[principal.id] -= reserved
 
     def _refuse_beyond_quota(self, principal: Principal) -> None:
         left = principal.tokens
@@ -122,6 +166,8 @@ class Service:
 
     def find(self, name: str, principal: Principal) -> Served:
         """By its name; what a key may not use is as good as not there."""
+        if name in self.embedders and principal.may_use(name):
+            raise bad(f"{name[:200]!r} writes no text; ask it at {self.embedders[name].routes}", "model")
         served = self.names().get(name)
         if served is None or not principal.may_use(name):
             raise ApiError(
@@ -131,10 +177,19 @@ class Service:
             raise ApiError(status=503, message="the engine has failed too often and is not begun again")
         return served
 
+    def find_reader(self, name: str, principal: Principal) -> Served | HostedEmbedder:
+        """What embeds and ranks: an embedding model, or any that writes."""
+        found = self.embedders.get(name)
+        return found if found is not None and principal.may_use(name) else self.find(name, principal)
+
     @property
     def idle(self) -> bool:
         """Is nobody answered, and does nobody wait?"""
-        return all(hosted.idle for hosted in self.hosted.values())
+        return all(one.idle for one in self.everything)
+
+    @property
+    def everything(self) -> list[Hosted | HostedEmbedder]:
+        return [*self.hosted.values(), *self.embedders.values()]
 
     @property
     def ready(self) -> bool:

@@ -5,6 +5,7 @@ Out: a table of bytes, and whether decoding drops the space that encoding had pu
 
     byte-level      "Ġword"  ->  b" word"      visible characters for bytes (reference.py)
     SentencePiece   "▁word"  ->  b" word"      and "<0xE4>" -> b"\\xe4" for a byte that no piece holds
+    WordPiece       "word"   ->  b" word"      and "##ing" -> b"ing", what goes on from the token before
     joined          "word"   ->  b" word"      a tokenizer without decoder: tokens are words, set apart by spaces
 """
 
@@ -26,7 +27,7 @@ Dropped = Literal["none", "one", "all"]
 class Spelling:
     """How tokens are written in a tokenizer.json."""
 
-    kind: Literal["byte-level", "sentencepiece", "joined"]
+    kind: Literal["byte-level", "sentencepiece", "wordpiece", "joined"]
     dropped: Dropped = "none"
     replacement: str = SPACE_MARK
     byte_fallback: bool = False
@@ -40,11 +41,13 @@ def spelling_of(decoder: Mapping[str, Any] | None) -> Spelling:
     names = [part["type"] for part in parts]
     if names == ["ByteLevel"]:
         return Spelling(kind="byte-level")
+    if names == ["WordPiece"]:
+        return Spelling(kind="wordpiece", dropped="one", replacement=parts[0]["prefix"])
     unknown = [name for name in names if name not in ("Replace", "ByteFallback", "Fuse", "Strip", "Metaspace")]
     if unknown:
         raise OwnlmError(
             f"this tokenizer.json decodes with {unknown[0]!r}, which ownlm does not know; "
-            "it reads ByteLevel, Metaspace and SentencePiece's Replace, ByteFallback, Fuse and Strip"
+            "it reads ByteLevel, WordPiece, Metaspace and SentencePiece's Replace, ByteFallback, Fuse and Strip"
         )
     dropped: Dropped = "none"
     replacement = SPACE_MARK
@@ -78,7 +81,9 @@ def bytes_of_tokens(tokens: Sequence[str | None], added: Iterable[int], spelling
                 return bytes([byte_of[character] for character in token])
             except KeyError:  # a special token of a vocabulary that does not list it as added
                 return token.encode()
-        if spelling.kind == "joined":
+        if spelling.kind == "wordpiece" and token.startswith(spelling.replacement):
+            return token.removeprefix(spelling.replacement).encode()
+        if spelling.kind in ("joined", "wordpiece"):
             return f" {token}".encode()
         if spelling.byte_fallback and (byte := _BYTE_TOKEN.fullmatch(token)):
             return bytes([int(byte[1], 16)])

@@ -48,6 +48,8 @@ _ALL: tuple[Family, ...] = (
     qwen3,
     qwen3_moe,
 )
+# An encoder, which is no family of the decoder; bert.py has it.
+BERT = "bert"
 # The checks of a configuration say what is wrong with it: they know neither file nor format.
 CONFIG_FIX = "fetch the model anew, or take another one"
 # By config.json's `model_type`.
@@ -66,6 +68,11 @@ def read_config(fields: Mapping[str, Any]) -> DecoderConfig:
 def family_of(fields: Mapping[str, Any]) -> Family:
     """The family that config.json's `model_type` names."""
     name = fields.get("model_type")
+    if name == BERT:
+        raise OwnlmError(
+            f"the model_type is {BERT}: an embedding model, which writes no text; ownlm.load_embedder opens it, and "
+            "`ownlm serve` answers with it"
+        )
     if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise OwnlmError(f"the model_type is {shown(name)}, which ownlm does not open yet; it opens: {known}")
