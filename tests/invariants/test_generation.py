@@ -146,7 +146,7 @@ def spell(tokenizer: Tokenizer, text: bytes) -> list[int]:
     return [by_bytes[bytes([byte])] for byte in text]
 
 
-def spoken(text: bytes, **settings: object) -> list[Piece]:
+def pieces_of(text: bytes, **settings: object) -> list[Piece]:
     tokenizer = tiny_tokenizer()
     ids = [*spell(tokenizer, text), tokenizer.end_of_text_id]
     sampling = Sampling(temperature=0, **settings)  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def spoken(text: bytes, **settings: object) -> list[Piece]:
 
 
 def say(text: bytes, **settings: object) -> tuple[list[str], str]:
-    pieces = spoken(text, **settings)
+    pieces = pieces_of(text, **settings)
     return [piece.text for piece in pieces], str(pieces[-1].finish_reason)
 
 
@@ -189,9 +189,9 @@ def test_a_stop_string_over_several_tokens(text: str, stop: tuple[str, ...], exp
 
 
 def test_the_last_piece_names_the_stop_string_that_ended_it() -> None:
-    stops = [piece.stop for piece in spoken(b"one two", stop=("two", "ne"))]
+    stops = [piece.stop for piece in pieces_of(b"one two", stop=("two", "ne"))]
     assert stops == [None, None, "ne"]
-    assert {piece.stop for piece in spoken(b"one two", stop=("three",))} == {None}
+    assert {piece.stop for piece in pieces_of(b"one two", stop=("three",))} == {None}
 
 
 def test_held_back_text_is_given_when_the_length_ends_it() -> None:

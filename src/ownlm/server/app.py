@@ -18,14 +18,20 @@ from starlette.types import ASGIApp
 
 from ownlm.errors import OwnlmError
 from ownlm.server import routes_models, routes_tokens
-from ownlm.server.dialects import openai_chat, openai_completions
+from ownlm.server.dialects import anthropic, openai_chat, openai_completions
 from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.gate import LOOPBACK, Gate
 from ownlm.server.service import Service
 
 log = logging.getLogger("ownlm.server")
 
-ROUTERS = (openai_chat.router, openai_completions.router, routes_tokens.router, routes_models.router)
+ROUTERS = (
+    openai_chat.router,
+    openai_completions.router,
+    anthropic.router,
+    routes_tokens.router,
+    routes_models.router,
+)
 # How often the engines are looked after.
 _PULSE = 0.5
 
@@ -78,8 +84,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _told(http: HttpRequest, error: ApiError) -> Response:
-    written = error.written_for(http.url.path, http.scope.get("ownlm.request_id", ""))
-    return JSONResponse(written, error.status, headers=error.sent_headers)
+    status, written = error.written_for(http.url.path, http.scope.get("ownlm.request_id", ""), http.headers)
+    return JSONResponse(written, status, headers=error.sent_headers)
 
 
 async def _api_error(http: HttpRequest, error: Exception) -> Response:
