@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cached_reading import CachedTexts, in_pieces
-from ownlm.engine import Engine, EngineConfig, Request, Sampling, complete, stream
+from ownlm.engine import Engine, EngineConfig, Piece, Request, Sampling, complete, stream
 from ownlm.model import Decoder
 from ownlm.tokenizer import Tokenizer
 from tiny_models import random_decoder, random_ids, tiny_tokenizer
@@ -146,12 +146,16 @@ def spell(tokenizer: Tokenizer, text: bytes) -> list[int]:
     return [by_bytes[bytes([byte])] for byte in text]
 
 
-def say(text: bytes, **settings: object) -> tuple[list[str], str]:
+def pieces_of(text: bytes, **settings: object) -> list[Piece]:
     tokenizer = tiny_tokenizer()
     ids = [*spell(tokenizer, text), tokenizer.end_of_text_id]
     sampling = Sampling(temperature=0, **settings)  # type: ignore[arg-type]
     engine = Engine(scripted(ids), tokenizer, [tokenizer.end_of_text_id])
-    pieces = list(stream(engine, Request(prompt=[1], sampling=sampling)))
+    return list(stream(engine, Request(prompt=[1], sampling=sampling)))
+
+
+def say(text: bytes, **settings: object) -> tuple[list[str], str]:
+    pieces = pieces_of(text, **settings)
     return [piece.text for piece in pieces], str(pieces[-1].finish_reason)
 
 
@@ -182,6 +186,12 @@ def test_a_character_that_is_cut_off_by_the_end_is_a_replacement() -> None:
 def test_a_stop_string_over_several_tokens(text: str, stop: tuple[str, ...], expected: str, reason: str) -> None:
     pieces, why = say(text.encode(), stop=stop)
     assert ("".join(pieces), why) == (expected, reason)
+
+
+def test_the_last_piece_names_the_stop_string_that_ended_it() -> None:
+    stops = [piece.stop for piece in pieces_of(b"one two", stop=("two", "ne"))]
+    assert stops == [None, None, "ne"]
+    assert {piece.stop for piece in pieces_of(b"one two", stop=("three",))} == {None}
 
 
 def test_held_back_text_is_given_when_the_length_ends_it() -> None:

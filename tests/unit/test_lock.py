@@ -38,7 +38,7 @@ def test_locked_versions_lie_in_the_stated_ranges() -> None:
     stated = [
         (core, PYPROJECT["project"]["dependencies"]),
         (core | dev, extras["dev"] + PYPROJECT["build-system"]["requires"]),
-        (core | dev | peers, extras["bench"]),
+        (core | dev | peers, extras["bench"] + extras["clients"]),
     ]
     for lock, lines in stated:
         for requirement in map(Requirement, lines):

@@ -50,7 +50,7 @@ class Piece:
 
     `logprob` is the natural logarithm of the token's probability before temperature and cuts. `offset` is the place
     in the answer's text at which the token's own begins, before a stop string cut it. `choice` counts the answers to
-    one request. finish_reason: None, or as Completion's.
+    one request. finish_reason: None, or as Completion's. stop: the stop string that ended it, where one did.
 
     `complete`: False on the last piece of an answer that was cut before it was all that its grammar asks for.
     """
@@ -62,6 +62,7 @@ class Piece:
     offset: int = 0
     choice: int = 0
     finish_reason: str | None = None
+    stop: str | None = None
     complete: bool = True
 
     @property

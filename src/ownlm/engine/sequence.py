@@ -117,6 +117,7 @@ class Sequence:
             offset=offset,
             choice=self.choice,
             finish_reason=reason,
+            stop=self._stop.found,
             complete=reason is None or self.matcher is None or self.matcher.complete or self.matcher.ended,
         )
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ownlm.server.errors import ApiError
+from ownlm.server.errors import QUEUE_FULL, ApiError
 from ownlm.server.limits import Limits
 
 # How much the newest measurement of the drain weighs.
@@ -102,7 +102,7 @@ class Admission:
         else:
             return
         self.rejected += 1
-        raise ApiError(status=429, message=f"{why}; try again later", code="queue_full", retry_after=self.retry_after())
+        raise ApiError(status=429, message=f"{why}; try again later", code=QUEUE_FULL, retry_after=self.retry_after())
 
     def _hand_out(self) -> None:
         while (found := self._next()) is not None:

@@ -19,6 +19,7 @@ from ownlm.errors import OwnlmError
 from ownlm.server import routes_models, routes_rerank, routes_tokens
 from ownlm.server.batch_run import BatchRunner
 from ownlm.server.dialects import (
+    anthropic,
     openai_batches,
     openai_chat,
     openai_completions,
@@ -36,6 +37,7 @@ ROUTERS = (
     openai_chat.router,
     openai_completions.router,
     openai_responses.router,
+    anthropic.router,
     openai_embeddings.router,
     openai_files.router,
     openai_batches.router,
@@ -103,8 +105,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _told(http: HttpRequest, error: ApiError) -> Response:
-    written = error.written_for(http.url.path, http.scope.get("ownlm.request_id", ""))
-    return JSONResponse(written, error.status, headers=error.sent_headers)
+    status, written = error.written_for(http.url.path, http.scope.get("ownlm.request_id", ""), http.headers)
+    return JSONResponse(written, status, headers=error.sent_headers)
 
 
 async def _api_error(http: HttpRequest, error: Exception) -> Response:

@@ -35,6 +35,7 @@ _TYPES = {
 }
 _LONGEST = 500
 _ANY = ("invalid_request_error", "invalid_request_error")
+QUEUE_FULL = "queue_full"
 
 
 @dataclass(kw_only=True)
@@ -65,12 +66,17 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def anthropic(self, request_id: str) -> dict[str, Any]:
-        error = {"type": _TYPES.get(self.status, _ANY)[1], "message": self.message}
-        return {"type": "error", "error": error, "request_id": request_id}
+        kind = "overloaded_error" if self.code == QUEUE_FULL else _TYPES.get(self.status, _ANY)[1]
+        return {"type": "error", "error": {"type": kind, "message": self.message}, "request_id": request_id}
 
-    def written_for(self, path: str, request_id: str) -> dict[str, Any]:
-        """In the dialect that is spoken at `path`."""
-        return self.anthropic(request_id) if path.startswith("/v1/messages") else self.openai()
+    def written_for(
+        self, path: str, request_id: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and body in the dialect that is spoken at `path`, or that the request's headers tell of."""
+        if not path.startswith("/v1/messages") and "anthropic-version" not in (headers or {}):
+            return self.status, self.openai()
+        # There, 429 says that this key has asked too much, and 529 that everybody has.
+        return 529 if self.code == QUEUE_FULL else self.status, self.anthropic(request_id)
 
     @property
     def sent_headers(self) -> dict[str, str]:
@@ -95,7 +101,7 @@ def of_engine(error: OwnlmError) -> ApiError:
     """What the engine refused or broke off."""
     message = str(error)
     if isinstance(error, QueueFull):
-        return ApiError(status=429, message=message, retry_after=1, code="queue_full")
+        return ApiError(status=429, message=message, retry_after=1, code=QUEUE_FULL)
     if isinstance(error, EngineStopped):
         # Its cause may name files: it stands in the log.
         return ApiError(status=503, message="the engine has stopped; it is begun anew, try again", retry_after=1)

@@ -178,10 +178,11 @@ def _host(header: str) -> str:
 
 
 async def _answer(send: Send, error: ApiError, path: str, request_id: str) -> None:
-    body = json.dumps(error.written_for(path, request_id)).encode()
+    status, written = error.written_for(path, request_id)
+    body = json.dumps(written).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.sent_headers}
     if error.status in (408, 413):
         headers["connection"] = "close"  # the rest of the body is not read
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

@@ -82,16 +82,21 @@ def check_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         function = tool.get("function")
         if tool.get("type") != "function" or not isinstance(function, Mapping):
             raise bad(f'{where} must be {{"type": "function", "function": {{...}}}}', where)
-        name, parameters = function.get("name"), function.get("parameters", {"type": "object", "properties": {}})
-        if not isinstance(name, str) or not _TOOL.fullmatch(name):
-            raise bad(f"{where}.function.name must be 1 to 64 letters, digits, - . and _", f"{where}.function.name")
-        if not isinstance(parameters, Mapping):
-            raise bad(f"{where}.function.parameters must be a JSON schema", f"{where}.function.parameters")
-        if any(name == one["function"]["name"] for one in checked):
-            raise bad(f"{where}.function.name: there are two functions called {name}", f"{where}.function.name")
-        kept = {key: function[key] for key in ("name", "description", "strict") if key in function}
-        checked.append({"type": "function", "function": {**kept, "parameters": dict(parameters)}})
+        checked.append(function_tool(function, f"{where}.function", others=checked))
     return checked
+
+
+def function_tool(function: Mapping[str, Any], where: str, *, others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """OpenAI's form of {"name", "description", "parameters", "strict"}; no two of a request have one name."""
+    name, parameters = function.get("name"), function.get("parameters", {"type": "object", "properties": {}})
+    if not isinstance(name, str) or not _TOOL.fullmatch(name):
+        raise bad(f"{where}.name must be 1 to 64 letters, digits, - . and _", f"{where}.name")
+    if not isinstance(parameters, Mapping):
+        raise bad(f"{where}.parameters must be a JSON schema", f"{where}.parameters")
+    if any(name == one["function"]["name"] for one in others):
+        raise bad(f"{where}.name: there are two functions called {name}", f"{where}.name")
+    kept = {key: function[key] for key in ("name", "description", "strict") if key in function}
+    return {"type": "function", "function": {**kept, "parameters": dict(parameters)}}
 
 
 def text_of(content: Any, where: str) -> str:

@@ -25,7 +25,7 @@ class ReasoningSplit:
     """`push` text, get (thought, said). An answer that does not begin with <think> is all said."""
 
     def __init__(self, *, inside: bool = False) -> None:
-        self._state = "inside" if inside else "before"
+        self._state = "opened" if inside else "before"
         self._held = ""
 
     def push(self, text: str) -> Iterator[tuple[str, str]]:
@@ -35,9 +35,14 @@ class ReasoningSplit:
             if OPEN.startswith(begun[: len(OPEN)]) and len(begun) < len(OPEN):
                 return
             if begun.startswith(OPEN):
-                self._state, self._held = "inside", begun[len(OPEN) :].lstrip("\n")
+                self._state, self._held = "opened", begun[len(OPEN) :]
             else:
                 self._state = "after"
+        if self._state == "opened":
+            self._held = self._held.lstrip("\n")
+            if not self._held:
+                return
+            self._state = "inside"
         if self._state == "inside":
             place = self._held.find(CLOSE)
             if place < 0:

@@ -68,7 +68,15 @@ def described(served: Served | HostedEmbedder, http: HttpRequest) -> dict[str, A
         from datetime import UTC, datetime
 
         created = datetime.fromtimestamp(hosted.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return {"type": "model", "id": served.name, "display_name": served.name, "created_at": created}
+        return {
+            "type": "model",
+            "id": served.name,
+            "display_name": served.name,
+            "created_at": created,
+            "lifecycle": "active",
+            "max_input_tokens": hosted.context,
+            "max_tokens": hosted.context,
+        }
     return {
         "id": served.name,
         "object": "model",

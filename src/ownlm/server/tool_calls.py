@@ -53,16 +53,22 @@ class ToolCallReader:
         self.calls = 0
         self._bare = bare
         self._held = ""
+        self._behind_call = False
         self._call: _Call | None = _Call() if bare else None
 
     def push(self, text: str) -> Iterator[Said]:
         self._held += text
         while self._held:
             if self._call is None:
+                if self._behind_call:
+                    self._held = self._held.lstrip(_BLANK)
+                    self._behind_call = not self._held
+                    continue
                 place = self._held.find(OPEN)
                 if place < 0:
-                    keep = overlap(self._held, OPEN)
-                    out, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+                    # Blanks before a call go with it, wherever the text is cut.
+                    end = len(self._held[: len(self._held) - overlap(self._held, OPEN)].rstrip(_BLANK))
+                    out, self._held = self._held[:end], self._held[end:]
                     if out:
                         yield from self._text(out)
                     return
@@ -81,7 +87,7 @@ class ToolCallReader:
                 # Behind the object: its closing tag, and whatever follows.
                 after = rest.lstrip(_BLANK)
                 if after.startswith(CLOSE):
-                    self._call, self._held = None, after[len(CLOSE) :].lstrip(_BLANK)
+                    self._call, self._held, self._behind_call = None, after[len(CLOSE) :], True
                 elif CLOSE.startswith(after) and not self._bare:
                     self._held = ""
                     call.rest = rest
@@ -96,7 +102,7 @@ class ToolCallReader:
         if call is not None and not call.named:
             yield Said(text=("" if self._bare else OPEN) + call.seen)
         elif held:
-            yield Said(text=held)
+            yield from self._text(held)
 
     def _text(self, text: str) -> Iterator[Said]:
         # Blanks between calls are nobody's words.

@@ -8,9 +8,9 @@ it was asked for, then [DONE]. Fields come once and only where they say somethin
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -21,14 +21,14 @@ from starlette.responses import JSONResponse, Response
 from ownlm.engine import Piece
 from ownlm.server import response_format, sse
 from ownlm.server.answering import Answering, Asked, unless_gone
+from ownlm.server.asking import ToolChoice, request_of
 from ownlm.server.errors import bad
-from ownlm.server.fields import SamplingBody, check_stream, most_tokens, structured
+from ownlm.server.fields import SamplingBody, check_stream, structured
 from ownlm.server.messages import check_tools, prompt_ids
 from ownlm.server.principal import Principal
 from ownlm.server.said import Delta, SaidReader, logprob_entry
 from ownlm.server.service import Served, Service, principal_of, service_of
 from ownlm.server.streamed import streamed
-from ownlm.server.tool_calls import forced_grammar
 
 router = APIRouter()
 
@@ -56,9 +56,7 @@ class ChatBody(SamplingBody):
 class Wanted:
     """What of the answer the body asks for, besides its tokens."""
 
-    tools: Sequence[Mapping[str, Any]] = ()
-    forced: bool = False
-    parallel: bool = True
+    choice: ToolChoice
     logprobs: bool = False
     token_ids: bool = False
     usage: bool = False
@@ -87,35 +85,30 @@ def read(body: ChatBody, served: Served, service: Service, principal: Principal)
     if body.store:
         raise bad("store is not supported in chat completions; /v1/responses keeps what it is asked to", "store")
     model = served.hosted.model
-    tools, forced, named = _tools(body)
+    choice = _choice(body)
     variables = dict(body.chat_template_kwargs or {})
     if body.reasoning_effort is not None:
         variables.setdefault("reasoning_effort", body.reasoning_effort)
-    prompt = prompt_ids(model, body.messages, tools=tools, variables=variables, most_messages=service.limits.messages)
-    forms = {
-        "response_format": response_format.grammar_of(body.response_format),
-        "structured_outputs": structured(body.structured_outputs),
-        "tool_choice": forced_grammar(tools, named) if forced else None,
-    }
-    given = {name: form for name, form in forms.items() if form is not None}
-    if len(given) > 1:
-        raise bad(f"{' and '.join(given)} each say what the answer must look like; give one of them", next(iter(given)))
-    room = served.hosted.context - len(prompt)
-    longest = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
-    param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-    request = service.request(
+    prompt = prompt_ids(
+        model, body.messages, tools=choice.tools, variables=variables, most_messages=service.limits.messages
+    )
+    request = request_of(
+        service,
         served,
         principal,
         body,
         prompt,
-        grammar=next(iter(given.values()), None),
-        max_tokens=most_tokens(longest, room, param),
+        choice=choice,
+        forms={
+            "response_format": response_format.grammar_of(body.response_format),
+            "structured_outputs": structured(body.structured_outputs),
+        },
+        longest=body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens,
+        param="max_tokens" if body.max_completion_tokens is None else "max_completion_tokens",
         **({"logprobs": body.top_logprobs or 0} if body.logprobs else {}),
     )
     wanted = Wanted(
-        tools=tools,
-        forced=forced,
-        parallel=body.parallel_tool_calls is not False,
+        choice=choice,
         logprobs=bool(body.logprobs),
         token_ids=bool(body.return_token_ids),
         usage=bool(body.stream_options and body.stream_options.include_usage),
@@ -123,36 +116,35 @@ def read(body: ChatBody, served: Served, service: Service, principal: Principal)
     return Asked(hosted=served.hosted, requests=[request]), wanted
 
 
-def _tools(body: ChatBody) -> tuple[list[dict[str, Any]], bool, str | None]:
-    """The tools that the model is told of, whether it must call one, and which."""
-    choice = body.tool_choice
+def _choice(body: ChatBody) -> ToolChoice:
+    asked = body.tool_choice
     if body.tools is None:
-        if choice not in (None, "none", "auto"):
+        if asked not in (None, "none", "auto"):
             raise bad("tool_choice needs tools", "tool_choice")
-        return [], False, None
+        return ToolChoice()
     if not body.tools:
         raise bad("tools must hold at least one function; leave it out for none", "tools")
-    tools = check_tools(body.tools)
-    if choice in (None, "auto"):
-        return tools, False, None
-    if choice == "none":
-        return [], False, None
-    if choice == "required":
-        return tools, True, None
-    function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
+    choice = ToolChoice(tools=check_tools(body.tools), parallel=body.parallel_tool_calls is not False)
+    if asked in (None, "auto"):
+        return choice
+    if asked == "none":
+        return ToolChoice()
+    if asked == "required":
+        return replace(choice, forced=True)
+    function = asked.get("function") if isinstance(asked, dict) and asked.get("type") == "function" else None
     name = function.get("name") if isinstance(function, dict) else None
     if name is None:
         wanted = 'none, auto, required, or {"type": "function", "function": {"name": "..."}}'
         raise bad(f"tool_choice must be {wanted}", "tool_choice")
-    if all(name != tool["function"]["name"] for tool in tools):
+    if not choice.knows(name):
         raise bad(f"tool_choice names {str(name)[:64]!r}, which is none of tools", "tool_choice")
-    return tools, True, name
+    return replace(choice, forced=True, named=name)
 
 
 def readers(asked: Asked, served: Served, wanted: Wanted) -> list[SaidReader]:
     """One for each choice."""
     return [
-        SaidReader(served.hosted.model, request.prompt, tools=bool(wanted.tools), forced=wanted.forced)
+        SaidReader(served.hosted.model, request.prompt, tools=bool(wanted.choice.tools), forced=wanted.choice.forced)
         for request in asked.requests
         for _ in range(request.sampling.n)
     ]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ownlm.server.answering import Asked
+from ownlm.server.asking import ToolChoice, request_of
 from ownlm.server.errors import ApiError, bad
-from ownlm.server.fields import Body, SamplingBody, check_stream, most_tokens, structured
+from ownlm.server.fields import Body, SamplingBody, check_stream, structured
 from ownlm.server.messages import prompt_ids
 from ownlm.server.principal import Principal
 from ownlm.server.response_format import grammar_of, schema_grammar
@@ -22,7 +23,6 @@ from ownlm.server.responses.tools import Tools, flat, in_our_names, read_tools
 from ownlm.server.responses.writer import Writer
 from ownlm.server.said import SaidReader
 from ownlm.server.service import Served, Service
-from ownlm.server.tool_calls import CLOSE, forced_grammar
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _LOGPROBS = "message.output_text.logprobs"
@@ -115,35 +115,24 @@ def read(
     logprobs = _LOGPROBS in (body.include or ())
     if body.top_logprobs is not None and not logprobs:
         raise bad(f'top_logprobs needs include: ["{_LOGPROBS}"]', "top_logprobs")
-    tools = read_tools(body.tools, body.tool_choice)
-    given = {
-        "text.format": _format(body.text),
-        "structured_outputs": structured(body.structured_outputs),
-        "tool_choice": forced_grammar(tools.told, tools.named) if tools.forced else None,
-    }
-    forms = {name: form for name, form in given.items() if form is not None}
-    if len(forms) > 1:
-        raise bad(f"{' and '.join(forms)} each say what the answer must look like; give one of them", next(iter(forms)))
+    tools = _tools(body)
     try:
-        prompt = _prompt(body, [*before, *items], tools, served, service)
-        more: dict[str, Any] = {"logprobs": body.top_logprobs or 0} if logprobs else {}
-        if tools.told and not tools.forced and body.parallel_tool_calls is False:
-            # The end of the first call is the answer's end.
-            more["stop"] = [*([body.stop] if isinstance(body.stop, str) else body.stop or ()), CLOSE]
-        room = served.hosted.context - len(prompt)
-        request = service.request(
+        request = request_of(
+            service,
             served,
             principal,
             body,
-            prompt,
-            grammar=next(iter(forms.values()), None),
-            max_tokens=most_tokens(body.max_output_tokens, room, "max_output_tokens"),
-            **more,
+            _prompt(body, [*before, *items], tools.choice, served, service),
+            choice=tools.choice,
+            forms={"text.format": _format(body.text), "structured_outputs": structured(body.structured_outputs)},
+            longest=body.max_output_tokens,
+            param="max_output_tokens",
+            **({"logprobs": body.top_logprobs or 0} if logprobs else {}),
         )
     except ApiError as error:
         raise in_our_names(error) from error
     model, sampling = served.hosted.model, request.sampling
-    reader = SaidReader(model, prompt, tools=bool(tools.told), forced=tools.forced)
+    reader = SaidReader(model, request.prompt, tools=bool(tools.choice.tools), forced=tools.choice.forced)
     background = bool(body.background)
     response = _begun(body, tools, store=store) | {"temperature": sampling.temperature, "top_p": sampling.top_p}
     return Question(
@@ -162,15 +151,19 @@ def prompt_of(body: TokensBody, items: Sequence[Mapping[str, Any]], served: Serv
     _check_prompt(body)
     _format(body.text)
     try:
-        return _prompt(body, items, read_tools(body.tools, body.tool_choice), served, service)
+        return _prompt(body, items, _tools(body).choice, served, service)
     except ApiError as error:
         raise in_our_names(error) from error
+
+
+def _tools(body: ResponsesBody | TokensBody) -> Tools:
+    return read_tools(body.tools, body.tool_choice, parallel=body.parallel_tool_calls)
 
 
 def _prompt(
     body: ResponsesBody | TokensBody,
     items: Sequence[Mapping[str, Any]],
-    tools: Tools,
+    choice: ToolChoice,
     served: Served,
     service: Service,
 ) -> list[int]:
@@ -185,7 +178,7 @@ def _prompt(
     return prompt_ids(
         served.hosted.model,
         messages,
-        tools=tools.told,
+        tools=choice.tools,
         variables=variables,
         most_messages=service.limits.messages,
     )

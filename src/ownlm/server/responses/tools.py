@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ownlm.server.asking import ToolChoice
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.messages import check_tools
 
@@ -20,18 +21,21 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """`functions`: all that were given; `told`: those that the model hears of."""
+    """`functions`: all that were given; `choice`: those that the model hears of, and what it must do with them."""
 
     functions: list[dict[str, Any]]
-    told: list[dict[str, Any]]
-    forced: bool = False
-    named: str | None = None
+    choice: ToolChoice
 
 
-def read_tools(tools: Sequence[Mapping[str, Any]] | None, choice: Any) -> Tools:
-    """The functions that the model is told of, and whether it must call one."""
+def read_tools(tools: Sequence[Mapping[str, Any]] | None, choice: Any, *, parallel: bool | None) -> Tools:
+    """ApiError names the tool that is wrong, or why the choice cannot be had."""
+    functions = _functions(tools or ())
+    return Tools(functions=functions, choice=replace(_choice(functions, choice), parallel=parallel is not False))
+
+
+def _functions(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     nested = []
-    for number, tool in enumerate(tools or ()):
+    for number, tool in enumerate(tools):
         kind = tool.get("type")
         if kind in _LEFT_OUT:
             continue
@@ -42,34 +46,38 @@ def read_tools(tools: Sequence[Mapping[str, Any]] | None, choice: Any) -> Tools:
                 raise bad(f"tools[{number}].{field[:80]} is not supported", f"tools[{number}].{field[:80]}")
         nested.append({"type": "function", "function": {key: tool[key] for key in tool if tool[key] is not None}})
     try:
-        functions = told = check_tools(nested)
+        return check_tools(nested)
     except ApiError as error:
         raise in_our_names(error) from error
-    if choice in (None, "auto"):
-        return Tools(functions=functions, told=told)
-    if choice == "none":
-        return Tools(functions=functions, told=[])
-    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        names = _allowed(choice)
+
+
+def _choice(functions: list[dict[str, Any]], asked: Any) -> ToolChoice:
+    if asked in (None, "auto"):
+        return ToolChoice(tools=functions)
+    if asked == "none":
+        return ToolChoice()
+    kind = asked.get("type") if isinstance(asked, dict) else None
+    must, told = asked == "required", functions
+    if kind == "allowed_tools":
+        names = _allowed(asked)
         told = [tool for tool in functions if tool["function"]["name"] in names]
-        if choice.get("mode") == "auto":
-            return Tools(functions=functions, told=told)
-        must = choice.get("mode") == "required"
-    else:
-        must = choice == "required"
+        if asked.get("mode") == "auto":
+            return ToolChoice(tools=told)
+        must = asked.get("mode") == "required"
     if must:
         if not told:
             raise bad("tool_choice needs a function among tools", "tool_choice")
-        return Tools(functions=functions, told=told, forced=True)
-    name = choice.get("name") if isinstance(choice, dict) and choice.get("type") == "function" else None
+        return ToolChoice(tools=told, forced=True)
+    name = asked.get("name") if kind == "function" else None
     if not isinstance(name, str):
         raise bad(
             'tool_choice must be none, auto, required, {"type": "function", "name": "..."}, or allowed_tools',
             "tool_choice",
         )
-    if all(name != tool["function"]["name"] for tool in told):
+    choice = ToolChoice(tools=told, forced=True, named=name)
+    if not choice.knows(name):
         raise bad(f"tool_choice names {name[:64]!r}, which is no function among tools", "tool_choice")
-    return Tools(functions=functions, told=told, forced=True, named=name)
+    return choice
 
 
 def _allowed(choice: Mapping[str, Any]) -> set[str]:
