@@ -10,7 +10,7 @@ import pytest
 
 from ownlm.opened import load
 from ownlm.server.app import make_app
-from ownlm.server.batches import Batches
+from ownlm.server.batches.kept import Batches
 from ownlm.server.files import Files
 from ownlm.server.hosted import Hosted
 from ownlm.server.service import Service

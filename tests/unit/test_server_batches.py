@@ -18,8 +18,8 @@ import pytest
 from ownlm.opened import load
 from ownlm.server.admission import Admission
 from ownlm.server.app import make_app
-from ownlm.server.batch_data import BatchData
-from ownlm.server.batches import Batches
+from ownlm.server.batches.data import BatchData
+from ownlm.server.batches.kept import Batches
 from ownlm.server.files import Files
 from ownlm.server.hosted import Hosted
 from ownlm.server.keys import Keys

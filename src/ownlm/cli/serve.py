@@ -92,7 +92,7 @@ def serve(
     from ownlm.errors import OwnlmError
     from ownlm.server import logs
     from ownlm.server.app import make_app
-    from ownlm.server.batches import Batches
+    from ownlm.server.batches.kept import Batches
     from ownlm.server.files import Files
     from ownlm.server.gate import LOOPBACK
     from ownlm.server.keys import Keys

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -23,6 +23,9 @@ from ownlm.server.admission import Admission
 from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.hosted import Hosted
 from ownlm.server.principal import Principal
+
+# The priority of what is in the background: behind everybody, and among its like by what a request names.
+_LAST, _OWN = 1_000_000, 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,11 @@ class Asked:
     @property
     def texts(self) -> int:
         return sum(request.sampling.n for request in self.requests)
+
+    def behind(self, *, seconds: float | None) -> "Asked":
+        """The same in the background: behind everybody, whatever priority a request names among its like."""
+        last = [replace(one, priority=_LAST + max(-_OWN, min(_OWN, one.priority))) for one in self.requests]
+        return replace(self, requests=last, background=True, seconds=seconds)
 
 
 Bunch = tuple[int, list[Piece]]

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from ownlm.errors import OwnlmError
 from ownlm.server import routes_models, routes_rerank, routes_tokens
-from ownlm.server.batch_run import BatchRunner
+from ownlm.server.batches.run import BatchRunner
 from ownlm.server.dialects import (
     anthropic,
     openai_batches,

@@ -19,7 +19,7 @@ from sqlite3 import Connection, Row
 from typing import BinaryIO
 
 from ownlm.artefact.write import fsync_folder
-from ownlm.server.batch_tables import HELD, IN_USE, TABLES
+from ownlm.server.batches.tables import HELD, IN_USE, TABLES
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.limits import Limits
 from ownlm.server.store import Store

@@ -17,7 +17,7 @@ from ownlm.model.lora import LoraAdapter
 from ownlm.opened.asked import make_request
 from ownlm.server.admission import Admission
 from ownlm.server.answering import Answering, Asked, answering, placed
-from ownlm.server.batches import Batches
+from ownlm.server.batches.kept import Batches
 from ownlm.server.errors import ApiError, bad, of_engine
 from ownlm.server.fields import SamplingBody, samplers
 from ownlm.server.files import Files

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ownlm.errors import OwnlmError
-from ownlm.server.batch_data import BatchData
+from ownlm.server.batches.data import BatchData
 from ownlm.server.keys import Keys
 from ownlm.server.principal import ANYBODY
 from ownlm.server.responses.kept import Kept

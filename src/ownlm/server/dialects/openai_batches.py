@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from ownlm.server.batch_lines import ENDPOINTS
-from ownlm.server.batches import Batch, Batches
+from ownlm.server.batches.kept import Batch, Batches
+from ownlm.server.batches.lines import ENDPOINTS
 from ownlm.server.dialects.openai_files import checked_seconds, page
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.fields import Body

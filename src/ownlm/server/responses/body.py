@@ -134,10 +134,11 @@ def read(
     model, sampling = served.hosted.model, request.sampling
     reader = SaidReader(model, request.prompt, tools=bool(tools.choice.tools), forced=tools.choice.forced)
     background = bool(body.background)
+    asked = Asked(hosted=served.hosted, requests=[request])
     response = _begun(body, tools, store=store) | {"temperature": sampling.temperature, "top_p": sampling.top_p}
     return Question(
         owner=principal.id,
-        asked=Asked(hosted=served.hosted, requests=[request], background=background),
+        asked=asked.behind(seconds=None) if background else asked,
         writer=Writer(response, reader, tokenizer=model.tokenizer if logprobs else None),
         items=items,
         store=store,

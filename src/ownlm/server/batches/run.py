@@ -19,9 +19,9 @@ from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from ownlm.artefact.lock import try_lock
-from ownlm.server.batch_answer import Answered, answer, unanswered
-from ownlm.server.batch_file import Stopped, check_input, write_outputs
-from ownlm.server.batches import Batch, Batches, Line
+from ownlm.server.batches.answer import Answered, answer, unanswered
+from ownlm.server.batches.file import Stopped, check_input, write_outputs
+from ownlm.server.batches.kept import Batch, Batches, Line
 from ownlm.server.files import Files
 from ownlm.server.principal import ANYBODY, Principal
 from ownlm.server.service import Service

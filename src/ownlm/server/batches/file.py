@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from ownlm.server.batch_lines import check, parse
-from ownlm.server.batches import Batch, Batches, Line
+from ownlm.server.batches.kept import Batch, Batches, Line
+from ownlm.server.batches.lines import check, parse
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.files import Files
 from ownlm.server.principal import Principal

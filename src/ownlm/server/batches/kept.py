@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sqlite3 import Connection, Row
 from typing import Any
 
-from ownlm.server.batch_tables import TABLES
+from ownlm.server.batches.tables import TABLES
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.store import Store
 

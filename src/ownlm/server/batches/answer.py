@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ownlm.errors import OwnlmError
-from ownlm.server.batch_file import read_line
-from ownlm.server.batch_lines import make, parse
-from ownlm.server.batches import Batch, Line, Usage
+from ownlm.server.batches.file import read_line
+from ownlm.server.batches.kept import Batch, Line, Usage
+from ownlm.server.batches.lines import make, parse
 from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.files import Files
 from ownlm.server.principal import Principal

@@ -13,14 +13,14 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from ownlm.errors import OwnlmError
 from ownlm.server.answering import Asked
-from ownlm.server.batches import WINDOW
+from ownlm.server.batches.kept import WINDOW
 from ownlm.server.dialects import openai_chat, openai_completions
 from ownlm.server.dialects.openai_chat import ChatBody
 from ownlm.server.dialects.openai_completions import CompletionBody
@@ -31,8 +31,6 @@ from ownlm.server.service import Service
 
 log = logging.getLogger("ownlm.server")
 
-# Behind everybody, whatever priority a body names among its like.
-PRIORITY, _OWN = 1_000_000, 1_000
 _FIELDS = {"custom_id": str, "method": str, "url": str, "body": dict}
 _LONGEST_ID = 512
 
@@ -106,25 +104,18 @@ def _in_body(error: ApiError) -> ApiError:
 def _chat(body: Any, service: Service, principal: Principal) -> Ready:
     served = service.find(body.model, principal)
     asked, wanted = openai_chat.read(body, served, service, principal)
-    asked = _behind(asked)
+    # The batch's own window bounds it: others may put it back for long.
+    asked = asked.behind(seconds=WINDOW)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
     return Ready(asked=asked, answer=lambda: openai_chat.whole(service, asked, principal, served, wanted, head))
 
 
 def _completion(body: Any, service: Service, principal: Principal) -> Ready:
     served = service.find(body.model, principal)
-    asked = _behind(openai_completions.read(body, served, service, principal))
+    asked = openai_completions.read(body, served, service, principal).behind(seconds=WINDOW)
     head = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time())}
     head["model"] = body.model
     return Ready(asked=asked, answer=lambda: openai_completions.whole(service, asked, principal, served, body, head))
-
-
-def _behind(asked: Asked) -> Asked:
-    requests = [
-        replace(request, priority=PRIORITY + max(-_OWN, min(_OWN, request.priority))) for request in asked.requests
-    ]
-    # The batch's own window bounds it: others may put it back for long.
-    return replace(asked, requests=requests, background=True, seconds=WINDOW)
 
 
 @dataclass(frozen=True, kw_only=True)

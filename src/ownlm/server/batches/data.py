@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
-from ownlm.server.batches import Batches
+from ownlm.server.batches.kept import Batches
 from ownlm.server.dialects import openai_batches, openai_files
 from ownlm.server.files import Files
 from ownlm.server.store import Store
