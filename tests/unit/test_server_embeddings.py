@@ -145,7 +145,7 @@ def test_a_stream_flows_beside_a_long_job(server: Server, service: Service) -> N
     done: list[int] = []
 
     def job() -> None:
-        done.append(embed(server, "base", ["The cat sat on a mat. " * 9] * 240).status)
+        done.append(embed(server, "base", ["The cat sat on a mat. " * 9] * 160).status)
 
     thread = threading.Thread(target=job)
     thread.start()
