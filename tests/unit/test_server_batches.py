@@ -122,6 +122,25 @@ def client(served: tuple[Server, Service], request: pytest.FixtureRequest) -> Cl
     return Client(server, service.keys.add(f"k{abs(hash(request.node.name))}"))
 
 
+def test_responses_and_embeddings_come_in_batches_too(client: Client) -> None:
+    bodies = {
+        "/v1/responses": {"model": "chat", "input": "Hello", "max_output_tokens": 4, "temperature": 0, "store": False},
+        "/v1/embeddings": {"model": "base", "input": ["The cat", "sat"]},
+    }
+    for endpoint, body in bodies.items():
+        one = {"custom_id": "a", "method": "POST", "url": endpoint, "body": body}
+        done = client.until(client.begin([one], endpoint))
+        assert done["status"] == "completed" and done["usage"]["input_tokens"] > 0
+        answer = client.lines(done["output_file_id"])["a"]["response"]["body"]
+        plain = client.ask("POST", endpoint, body).json()
+        if endpoint == "/v1/embeddings":
+            assert answer == plain
+        else:
+            assert answer["output"][0]["content"] == plain["output"][0]["content"]
+            wrong = client.until(client.begin([one | {"body": body | {"background": True, "store": True}}], endpoint))
+            assert wrong["errors"]["data"][0]["param"] == "body.background"
+
+
 def test_a_batch_answers_as_its_route_does(client: Client) -> None:
     batch = client.begin(
         [line("a"), line("b", logprobs=1, echo=True), line("c", temperature=-1.0 + 1.5)], metadata={"x": "y"}
@@ -204,7 +223,7 @@ def test_files_are_kept_listed_and_deleted(client: Client) -> None:
         ("/v1/files", {"purpose": "batch"}, 400, None),
         ("/v1/batches", {}, 400, "input_file_id"),
         ("/v1/batches", {"input_file_id": "file-1"}, 400, "input_file_id"),
-        ("/v1/batches", {"endpoint": "/v1/embeddings"}, 400, "endpoint"),
+        ("/v1/batches", {"endpoint": "/v1/rerank"}, 400, "endpoint"),
         ("/v1/batches", {"completion_window": "1h"}, 400, "completion_window"),
         ("/v1/batches", {"metadata": {"a": "b" * 513}}, 400, "metadata.a"),
         ("/v1/batches", {"metadata": {"\ud800": "b"}}, 400, None),

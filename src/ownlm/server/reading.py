@@ -135,7 +135,10 @@ class EncoderReader:
         return await self._hosted.run(lambda: self._embedder.scores(pairs))
 
 
-def reader_of(found: Served | HostedEmbedder, principal: Principal) -> DecoderReader | EncoderReader:
+AnyReader = DecoderReader | EncoderReader
+
+
+def reader_of(found: Served | HostedEmbedder, principal: Principal) -> AnyReader:
     return EncoderReader(found) if isinstance(found, HostedEmbedder) else DecoderReader(found, principal)
 
 

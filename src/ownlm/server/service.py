@@ -182,6 +182,11 @@ class Service:
         found = self.embedders.get(name)
         return found if found is not None and principal.may_use(name) else self.find(name, principal)
 
+    def can_answer(self, name: str) -> bool:
+        """Is the model there, and its engine well?"""
+        served = self.names().get(name)
+        return name in self.embedders if served is None else served.hosted.ready and not served.hosted.fatal
+
     @property
     def idle(self) -> bool:
         """Is nobody answered, and does nobody wait?"""

@@ -46,8 +46,7 @@ async def answer(
     service: Service, files: Files, batch: Batch, line: Line, principal: Principal | None
 ) -> Answered | Later:
     """`principal`: the batch's owner as the key is now; None: it holds no more, and the batch will be stopped."""
-    served = service.names().get(line.model)
-    if principal is None or served is None or not served.hosted.ready or served.hosted.fatal:
+    if principal is None or not service.can_answer(line.model):
         # A model may be there again when the server is begun with it.
         return Later(seconds=_SOON)
     if line.tries >= MOST_TRIES:
@@ -59,7 +58,7 @@ async def answer(
 
     try:
         ready = await asyncio.to_thread(read)
-        body = await ready.answer()
+        body = await ready()
     except ApiError as error:
         if error.code == "insufficient_quota":
             return Later(seconds=min(_LATER, error.retry_after or _LATER))
@@ -98,9 +97,12 @@ def _written(custom_id: str, response: dict[str, Any] | None, error: dict[str, A
 
 
 def _usage(told: dict[str, Any]) -> Usage:
+    """By the names of chat, completions and embeddings, or by those of responses."""
+    read = "input" if "input_tokens" in told else "prompt"
+    drawn = "output" if "output_tokens" in told else "completion"
     return Usage(
-        prompt_tokens=told["prompt_tokens"],
-        cached_tokens=told["prompt_tokens_details"]["cached_tokens"],
-        drawn_tokens=told["completion_tokens"],
-        reasoning_tokens=told.get("completion_tokens_details", {}).get("reasoning_tokens", 0),
+        prompt_tokens=told[f"{read}_tokens"],
+        cached_tokens=told.get(f"{read}_tokens_details", {}).get("cached_tokens", 0),
+        drawn_tokens=told.get(f"{drawn}_tokens", 0),
+        reasoning_tokens=told.get(f"{drawn}_tokens_details", {}).get("reasoning_tokens", 0),
     )

@@ -3,7 +3,7 @@
     {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {...}}
         │ parse                          what can be wrong is wrong before a batch begins
         ▼
-    (custom_id, body) ──make──▶ Asked in the background ──whole──▶ the body of a response
+    (custom_id, body) ──make──▶ checked, in the background ──whole──▶ the body of a response
 
 Source: OpenAI's guide to its Batch API, for the shapes of lines.
 """
@@ -13,20 +13,20 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from ownlm.errors import OwnlmError
-from ownlm.server.answering import Asked
 from ownlm.server.batches.kept import WINDOW
-from ownlm.server.dialects import openai_chat, openai_completions
+from ownlm.server.dialects import openai_chat, openai_completions, openai_embeddings, openai_responses
 from ownlm.server.dialects.openai_chat import ChatBody
 from ownlm.server.dialects.openai_completions import CompletionBody
+from ownlm.server.dialects.openai_embeddings import EmbeddingsBody
 from ownlm.server.errors import ApiError, bad, of_engine, of_field
-from ownlm.server.fields import SamplingBody
 from ownlm.server.principal import Principal
+from ownlm.server.responses.body import ResponsesBody
 from ownlm.server.service import Service
 
 log = logging.getLogger("ownlm.server")
@@ -34,18 +34,14 @@ log = logging.getLogger("ownlm.server")
 _FIELDS = {"custom_id": str, "method": str, "url": str, "body": dict}
 _LONGEST_ID = 512
 
+AnyBody = ChatBody | CompletionBody | ResponsesBody | EmbeddingsBody
+
 Work = Coroutine[Any, Any, dict[str, Any]]
+# A line that can be asked; called, it is begun.
+Ready = Callable[[], Work]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ready:
-    """A line that the engine can be asked: `answer` begins it."""
-
-    asked: Asked
-    answer: Callable[[], Work]
-
-
-def parse(raw: bytes, endpoint: str) -> tuple[str, SamplingBody]:
+def parse(raw: bytes, endpoint: str) -> tuple[str, AnyBody]:
     """A line's custom_id and body, by types alone; ApiError names the field that is wrong."""
     try:
         line = json.loads(raw, parse_constant=_no_constant)
@@ -73,17 +69,17 @@ def parse(raw: bytes, endpoint: str) -> tuple[str, SamplingBody]:
         body = ENDPOINTS[endpoint].body.model_validate(line["body"])
     except ValidationError as error:
         raise _in_body(of_field(error.errors()[0])) from None
-    if body.stream:
+    if getattr(body, "stream", None):
         raise bad("stream is not supported in a batch", "body.stream", code="invalid_request")
     return line["custom_id"], body
 
 
-def make(body: SamplingBody, endpoint: str, service: Service, principal: Principal) -> Ready:
+def make(body: AnyBody, endpoint: str, service: Service, principal: Principal) -> Ready:
     """A parsed line for the engine; takes the time of tokenizing. ApiError as the route has it."""
     return ENDPOINTS[endpoint].make(body, service, principal)
 
 
-def check(body: SamplingBody, endpoint: str, service: Service, principal: Principal) -> None:
+def check(body: AnyBody, endpoint: str, service: Service, principal: Principal) -> None:
     """As `make`, for a file that is checked: what is wrong stands in the line's body."""
     try:
         make(body, endpoint, service, principal)
@@ -104,10 +100,9 @@ def _in_body(error: ApiError) -> ApiError:
 def _chat(body: Any, service: Service, principal: Principal) -> Ready:
     served = service.find(body.model, principal)
     asked, wanted = openai_chat.read(body, served, service, principal)
-    # The batch's own window bounds it: others may put it back for long.
     asked = asked.behind(seconds=WINDOW)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
-    return Ready(asked=asked, answer=lambda: openai_chat.whole(service, asked, principal, served, wanted, head))
+    return lambda: openai_chat.whole(service, asked, principal, served, wanted, head)
 
 
 def _completion(body: Any, service: Service, principal: Principal) -> Ready:
@@ -115,18 +110,33 @@ def _completion(body: Any, service: Service, principal: Principal) -> Ready:
     asked = openai_completions.read(body, served, service, principal).behind(seconds=WINDOW)
     head = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time())}
     head["model"] = body.model
-    return Ready(asked=asked, answer=lambda: openai_completions.whole(service, asked, principal, served, body, head))
+    return lambda: openai_completions.whole(service, asked, principal, served, body, head)
+
+
+def _response(body: Any, service: Service, principal: Principal) -> Ready:
+    if body.background:
+        raise bad("background is not supported in a batch, which is in the background itself", "background")
+    question = openai_responses.read(body, service, principal)
+    question = replace(question, asked=question.asked.behind(seconds=WINDOW))
+    return lambda: openai_responses.whole(question, service, principal)
+
+
+def _embeddings(body: Any, service: Service, principal: Principal) -> Ready:
+    reader, prompts = openai_embeddings.read(body, service, principal)
+    return lambda: openai_embeddings.whole(body, reader, prompts, service, principal, background=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Endpoint:
-    body: type[SamplingBody]
+    body: type[AnyBody]
     make: Callable[[Any, Service, Principal], Ready]
 
 
 ENDPOINTS = {
     "/v1/chat/completions": _Endpoint(body=ChatBody, make=_chat),
     "/v1/completions": _Endpoint(body=CompletionBody, make=_completion),
+    "/v1/responses": _Endpoint(body=ResponsesBody, make=_response),
+    "/v1/embeddings": _Endpoint(body=EmbeddingsBody, make=_embeddings),
 }
 
 

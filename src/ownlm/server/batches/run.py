@@ -189,7 +189,7 @@ class BatchRunner:
     async def _begin_lines(self, batches: list[Batch]) -> None:
         """As many as there is room for, each of the owner who has the fewest under way."""
         under_way = Counter({id: len(tasks) for id, tasks in self._lines.items()})
-        room = sum(one.admission.background + _SPARE for one in self._service.hosted.values()) - under_way.total()
+        room = sum(one.admission.background + _SPARE for one in self._service.everything) - under_way.total()
         by_id = {batch.id: batch for batch in batches if self._rested(batch, "lines")}
         of_owner: Counter[str] = Counter()
         for batch in batches:

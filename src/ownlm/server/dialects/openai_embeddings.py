@@ -22,7 +22,7 @@ from ownlm.server.answering import unless_gone
 from ownlm.server.errors import bad
 from ownlm.server.fields import Body
 from ownlm.server.principal import Principal
-from ownlm.server.reading import Reader, in_groups, reader_of
+from ownlm.server.reading import AnyReader, Reader, in_groups, reader_of
 from ownlm.server.service import Service, principal_of, service_of
 from ownlm.tokenizer.frame import Framed
 
@@ -48,23 +48,35 @@ async def embeddings(
     service: Annotated[Service, Depends(service_of)],
     principal: Annotated[Principal, Depends(principal_of)],
 ) -> Response:
-    found = await unless_gone(http, whole(body, service, principal))
-    # Thousands of vectors take a while to be written.
+    # Of many texts this takes a while.
+    reader, prompts = await asyncio.to_thread(read, body, service, principal)
+    found = await unless_gone(http, whole(body, reader, prompts, service, principal))
+    # So does the writing of thousands of vectors.
     written = await asyncio.to_thread(json.dumps, found, separators=(",", ":"))
     return Response(written, media_type="application/json")
 
 
-async def whole(
-    body: EmbeddingsBody, service: Service, principal: Principal, *, background: bool = False
-) -> dict[str, Any]:
-    """The answer's content. ApiError where something is wrong."""
+def read(body: EmbeddingsBody, service: Service, principal: Principal) -> tuple[AnyReader, list[Framed]]:
+    """A body that has the right types; ApiError names the field that is wrong."""
     reader = reader_of(service.find_reader(body.model, principal), principal)
     if not reader.embeds:
         raise bad("this model ranks documents and makes no embeddings; ask it at /v1/rerank", "model")
     if body.dimensions is not None and body.dimensions not in reader.dimensions:
         allowed = f"it can be cut to {_listed(reader.dimensions)}" if reader.dimensions else "it was not made to be cut"
         raise bad(f"dimensions {body.dimensions} is not supported by this model: {allowed}", "dimensions")
-    prompts = await asyncio.to_thread(read, body, reader, service.limits.inputs)
+    return reader, _prompts(body, reader, service.limits.inputs)
+
+
+async def whole(
+    body: EmbeddingsBody,
+    reader: AnyReader,
+    prompts: Sequence[Framed],
+    service: Service,
+    principal: Principal,
+    *,
+    background: bool = False,
+) -> dict[str, Any]:
+    """The answer's content."""
     vectors = await in_groups(service, reader, principal, prompts, reader.vectors, background=background)
     tokens = sum(len(prompt.ids) for prompt in prompts)
     return {
@@ -75,7 +87,7 @@ async def whole(
     }
 
 
-def read(body: EmbeddingsBody, reader: Reader, most: int) -> list[Framed]:
+def _prompts(body: EmbeddingsBody, reader: Reader, most: int) -> list[Framed]:
     cut = bool(body.truncate)
     if isinstance(body.input, str):
         return [reader.prompt(body.input, "input", cut=cut)]

@@ -17,7 +17,7 @@ from ownlm.server import sse
 from ownlm.server.answering import unless_gone
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.principal import Principal
-from ownlm.server.responses.body import Question, ResponsesBody, TokensBody, prompt_of, read
+from ownlm.server.responses.body import Question, ResponsesBody, TokensBody, prompt_of, question_of
 from ownlm.server.responses.items import read_items, references
 from ownlm.server.responses.kept import Kept
 from ownlm.server.routes_tokens import only
@@ -32,13 +32,9 @@ PrincipalOf = Annotated[Principal, Depends(principal_of)]
 
 @router.post("/v1/responses", response_model=None)
 async def respond(body: ResponsesBody, http: HttpRequest, service: ServiceOf, principal: PrincipalOf) -> Response:
-    served = service.find(body.model, principal)
     responses = service.responses
-    store = body.store is not False and responses.kept is not None
-    if body.background and not store:
-        raise bad("background needs store: the answer is fetched later", "background")
-    before, items = await _items(body, service, principal)
-    question = read(body, before, items, store=store, served=served, service=service, principal=principal)
+    # What was said before comes from the disk, and a long conversation takes a while to be written out.
+    question = await asyncio.to_thread(read, body, service, principal)
     if question.background:
         run = await responses.background(question, service, principal)
         if not question.stream:
@@ -53,14 +49,28 @@ async def respond(body: ResponsesBody, http: HttpRequest, service: ServiceOf, pr
             lambda answers: responses.foreground(question, answers),
             failed=lambda error: question.writer.last(),
         )
-    return JSONResponse(await unless_gone(http, _whole(question, service, principal)))
+    return JSONResponse(await unless_gone(http, whole(question, service, principal)))
+
+
+def read(body: ResponsesBody, service: Service, principal: Principal) -> Question:
+    """A body that has the right types into what is asked; ApiError names the field that is wrong."""
+    served = service.find(body.model, principal)
+    store = body.store is not False and service.responses.kept is not None
+    if body.background and not store:
+        raise bad("background needs store: the answer is fetched later", "background")
+    before, items = _items(body, service, principal)
+    return question_of(body, before, items, store=store, served=served, service=service, principal=principal)
 
 
 @router.post("/v1/responses/input_tokens")
 async def input_tokens(body: TokensBody, service: ServiceOf, principal: PrincipalOf) -> dict[str, Any]:
     served = only(body.model, service, principal)
-    before, items = await _items(body, service, principal)
-    return {"object": "response.input_tokens", "input_tokens": len(prompt_of(body, [*before, *items], served, service))}
+
+    def count() -> int:
+        before, items = _items(body, service, principal)
+        return len(prompt_of(body, [*before, *items], served, service))
+
+    return {"object": "response.input_tokens", "input_tokens": await asyncio.to_thread(count)}
 
 
 @router.get("/v1/responses/{response_id}", response_model=None)
@@ -129,7 +139,7 @@ async def cancel(response_id: str, service: ServiceOf, principal: PrincipalOf) -
     return JSONResponse(found)
 
 
-async def _whole(question: Question, service: Service, principal: Principal) -> dict[str, Any]:
+async def whole(question: Question, service: Service, principal: Principal) -> dict[str, Any]:
     async with (
         service.answering(question.asked, principal) as answers,
         aclosing(service.responses.foreground(question, answers)) as events,
@@ -139,7 +149,7 @@ async def _whole(question: Question, service: Service, principal: Principal) -> 
     return question.writer.response
 
 
-async def _items(
+def _items(
     body: ResponsesBody | TokensBody, service: Service, principal: Principal
 ) -> tuple[Sequence[Mapping[str, Any]], list[dict[str, Any]]]:
     """Those of the responses before, and the body's own."""
@@ -147,14 +157,14 @@ async def _items(
     found: dict[str, dict[str, Any]] = {}
     before: list[dict[str, Any]] = []
     if named and kept is not None:
-        found = await asyncio.to_thread(kept.referred, principal.id, named)
+        found = kept.referred(principal.id, named)
     items = read_items(body.input, found)
     if previous is not None:
         if kept is None:
             raise _nowhere()
         # What is longer than any body cannot be a prompt either.
         most = service.limits.body_bytes
-        before = await asyncio.to_thread(kept.conversation, principal.id, previous, most_bytes=most)
+        before = kept.conversation(principal.id, previous, most_bytes=most)
     return before, items
 
 

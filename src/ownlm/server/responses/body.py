@@ -100,7 +100,7 @@ class Question:
         return found
 
 
-def read(
+def question_of(
     body: ResponsesBody,
     before: Sequence[Mapping[str, Any]],
     items: Sequence[Mapping[str, Any]],
