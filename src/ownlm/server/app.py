@@ -20,6 +20,7 @@ from ownlm.server import routes_models, routes_rerank, routes_tokens
 from ownlm.server.batches.run import BatchRunner
 from ownlm.server.dialects import (
     anthropic,
+    llamacpp_infill,
     openai_batches,
     openai_chat,
     openai_completions,
@@ -38,6 +39,7 @@ ROUTERS = (
     openai_completions.router,
     openai_responses.router,
     anthropic.router,
+    llamacpp_infill.router,
     openai_embeddings.router,
     openai_files.router,
     openai_batches.router,

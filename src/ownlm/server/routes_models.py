@@ -12,6 +12,7 @@ from ownlm.server.metrics import CONTENT_TYPE
 from ownlm.server.principal import Principal
 from ownlm.server.reasoning import thinks
 from ownlm.server.service import Served, Service, principal_of, service_of
+from ownlm.tokenizer import fill_marks
 
 router = APIRouter()
 
@@ -99,6 +100,7 @@ def capabilities(served: Served) -> dict[str, Any]:
         "tools": chat and ("template" if knows_tools(model) else "told in a system message"),
         "reasoning": thinks(model),
         "structured_outputs": ["json_schema", "json_object", "regex", "choice", "grammar"],
+        "infill": fill_marks(model.tokenizer) is not None,
         "logprobs": True,
         "echo_logprobs": True,
         "embeddings": "the mean of the last hidden states, of unit length; the model was not made for them",

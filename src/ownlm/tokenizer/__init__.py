@@ -2,6 +2,7 @@
 
 from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Rendered
 from ownlm.tokenizer.compression import Compression, Piece, compression, cut
+from ownlm.tokenizer.fill_in import FillMarks, fill_marks, fill_prompt
 from ownlm.tokenizer.gguf_export import gguf_metadata
 from ownlm.tokenizer.gguf_vocabulary import tokenizer_from_gguf
 from ownlm.tokenizer.model_template import MaskUntoldError, ModelTemplate, chat_template_of
@@ -17,6 +18,7 @@ __all__ = [
     "SPECIAL_TOKENS",
     "ChatTemplate",
     "Compression",
+    "FillMarks",
     "MaskUntoldError",
     "ModelTemplate",
     "Piece",
@@ -27,6 +29,8 @@ __all__ = [
     "compression",
     "cut",
     "cut_to_rows",
+    "fill_marks",
+    "fill_prompt",
     "gguf_metadata",
     "tokenizer_from_gguf",
     "train_tokenizer",

@@ -18,13 +18,14 @@ from ownlm.engine import Piece, PromptToken
 from ownlm.engine.request import Top
 from ownlm.server import sse
 from ownlm.server.answering import Answering, Asked, unless_gone
+from ownlm.server.dialects.llamacpp_infill import marks_of
 from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, check_stream, most_tokens, structured
 from ownlm.server.principal import Principal
 from ownlm.server.said import LEAST
 from ownlm.server.service import Served, Service, principal_of, service_of
 from ownlm.server.streamed import streamed
-from ownlm.tokenizer import Tokenizer
+from ownlm.tokenizer import Tokenizer, fill_prompt
 
 router = APIRouter()
 
@@ -62,13 +63,19 @@ async def completions(
 
 def read(body: CompletionBody, served: Served, service: Service, principal: Principal) -> Asked:
     check_stream(body)
-    if body.suffix:
-        raise bad("suffix is not supported here; ask at /infill", "suffix")
     n = body.n or 1
     if body.best_of is not None and body.best_of != n:
         raise bad("best_of other than n is not supported", "best_of")
     tokenizer = served.hosted.model.tokenizer
-    prompts = _prompts(body.prompt, tokenizer)
+    more: dict[str, Any] = {}
+    if body.suffix is None:
+        prompts = _prompts(body.prompt, tokenizer)
+    else:
+        if not isinstance(body.prompt, str) or body.echo:
+            raise bad("suffix goes with one prompt of text, and without echo", "suffix")
+        marks = marks_of(served, "suffix")
+        prompts = [fill_prompt(tokenizer, marks, body.prompt, body.suffix)]
+        more["stop_ids"] = [*marks.ends, *(body.stop_token_ids or ())]
     if len(prompts) * n > service.limits.prompts:
         raise bad(f"prompt and n ask for {len(prompts) * n} answers, at most {service.limits.prompts}", "prompt")
     if body.max_tokens is not None and body.max_tokens < (0 if body.echo else 1):
@@ -87,6 +94,7 @@ def read(body: CompletionBody, served: Served, service: Service, principal: Prin
                 max_tokens=most_tokens(longest, served.hosted.context - len(prompt), "max_tokens"),
                 logprobs=body.logprobs,
                 prompt_logprobs=bool(body.echo) and body.logprobs is not None,
+                **more,
             )
         )
     return Asked(hosted=served.hosted, requests=requests)
