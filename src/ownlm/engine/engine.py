@@ -31,8 +31,9 @@ from ownlm.engine.scheduler import PATIENCE, Scheduler, Turn
 from ownlm.engine.sequence import Sequence
 from ownlm.engine.speculate import Speculator
 from ownlm.errors import OwnlmError
-from ownlm.machine import memory
+from ownlm.machine import free_bytes
 from ownlm.model import Decoder
+from ownlm.model.config import DecoderConfig
 from ownlm.model.lora import LoraAdapter
 from ownlm.tokenizer import Tokenizer
 
@@ -83,7 +84,8 @@ class Engine:
     ) -> None:
         self.model, self.tokenizer, self.end_ids = model, tokenizer, frozenset(end_ids)
         self.config = config = config or EngineConfig()
-        blocks = _blocks(model, config)
+        room = (free_bytes(model.device) or _UNKNOWN_MEMORY) // 4
+        blocks = cache_blocks(model.config, config, room=room)
         self.context = min(model.config.max_position_embeddings, blocks * BLOCK)
         # A model may end its text, but never write what only the template puts, nor an id that stands for nothing.
         width = min(tokenizer.vocab_size, model.config.vocab_size)
@@ -278,17 +280,12 @@ class Engine:
         return hashlib.sha256(repr((request.cache_salt, number, length)).encode()).digest()
 
 
-def _blocks(model: Decoder, config: EngineConfig) -> int:
-    """How many blocks the cache has."""
-    context = model.config.max_position_embeddings
+def cache_blocks(model: DecoderConfig, config: EngineConfig, *, room: int) -> int:
+    """How many blocks a cache has that gets `room` bytes, where its configuration does not say."""
     if config.cache_tokens is not None:
         return config.cache_tokens // BLOCK
-    each = PagedCache.bytes_per_token(model.config, CACHE_DTYPES[config.cache_dtype])
-    if model.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(model.device)
-    else:
-        free = memory().free_bytes or _UNKNOWN_MEMORY
-    tokens = min(config.max_sequences * context, free // 4 // each)
+    each = PagedCache.bytes_per_token(model, CACHE_DTYPES[config.cache_dtype])
+    tokens = min(config.max_sequences * model.max_position_embeddings, room // each)
     if tokens < BLOCK:
         raise OwnlmError("there is no memory for a cache; give fewer cache_tokens or another cache_dtype")
     return -(-tokens // BLOCK)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ownlm.machine.memory import memory
+
 # Large enough to show the speed of products, small enough to take no time where bfloat16 is emulated.
 _SIDE = 384
 _SECONDS = 0.15
@@ -36,6 +38,14 @@ def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def free_bytes(device: str | torch.device) -> int:
+    """Of the device's memory; 0 where the system does not tell."""
+    if torch.device(device).type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    return memory().free_bytes
 
 
 def probe(device: str | None = None) -> Probe:

@@ -113,12 +113,26 @@ def build_bert(config: BertConfig, tensors: Mapping[str, StoredTensor], *, devic
 
     What a file has besides (the heads it was trained with) is not read.
     """
+    bert, found = bare_bert(config, tensors)
+    loaded: dict[str, Tensor] = {}
+    for name, stored in found.items():
+        # In memory of its own: a file's mapping ends.
+        loaded[name] = stored.read().to(device=device, dtype=torch.float32, copy=True)
+        if not is_finite(loaded[name]):
+            raise DamagedError(f"{name} holds numbers that are not finite; restore the model's files")
+    bert.load_state_dict(loaded, assign=True)
+    return bert.eval().requires_grad_(False)
+
+
+def bare_bert(
+    config: BertConfig, tensors: Mapping[str, StoredTensor]
+) -> tuple[Bert, Mapping[str, StoredTensor]]:
+    """The encoder without memory for its numbers, and the stored tensor of each parameter, which fits it."""
     if config.num_hidden_layers > len(tensors):
         raise DamagedError(f"the config names {config.num_hidden_layers} layers, and there are {len(tensors)} tensors")
     found = {_plain_name(name): stored for name, stored in tensors.items()}
     with torch.device("meta"), Undrawn():
         bert = Bert(config)
-    loaded: dict[str, Tensor] = {}
     for name, parameter in bert.named_parameters():
         if name not in found:
             raise DamagedError(f"the tensor {name} is missing; restore the model's files")
@@ -127,12 +141,7 @@ def build_bert(config: BertConfig, tensors: Mapping[str, StoredTensor], *, devic
                 f"the tensor {name} has shape {list(found[name].shape)}, and config.json asks for "
                 f"{list(parameter.shape)}; restore the model's files"
             )
-        # In memory of its own: a file's mapping ends.
-        loaded[name] = found[name].read().to(device=device, dtype=torch.float32, copy=True)
-        if not is_finite(loaded[name]):
-            raise DamagedError(f"{name} holds numbers that are not finite; restore the model's files")
-    bert.load_state_dict(loaded, assign=True)
-    return bert.eval().requires_grad_(False)
+    return bert, {name: found[name] for name, _ in bert.named_parameters()}
 
 
 def _plain_name(name: str) -> str:

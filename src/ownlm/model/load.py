@@ -25,7 +25,7 @@ from ownlm.model.formats.safetensors_file import STORED_AS
 from ownlm.model.four_bits import fitting, four_bits_kernel, packed, to_blocks
 from ownlm.model.norm import LayerNorm, RMSNorm
 from ownlm.model.projection import Projection
-from ownlm.model.quantized import dense_type, int4_kernel, int8_head, kept_in_blocks, takes_int8
+from ownlm.model.quantized import dense_type, int4_bytes, int4_kernel, int8_head, kept_in_blocks, takes_int8
 
 # Parameters lie in memory of their own: a file's mapping ends, and parts of a fused tensor would share one.
 _OWN = torch.contiguous_format
@@ -70,14 +70,7 @@ def build_decoder(
     Nothing is allocated before names and shapes are known to fit; then tensors are read one by one, so the peak of
     memory is the model and its largest tensor.
     """
-    family, config = family_of(checkpoint.fields), read_config(checkpoint.fields)
-    found = family.TENSORS.found(checkpoint.tensors)
-    _refuse_layers_that_are_not_there(config.num_hidden_layers, found)
-    with torch.device("meta"), Undrawn():
-        decoder = Decoder(config)
-    layout = _layout(decoder, family)
-    head = _stored_head(decoder, family, found)
-    _check_fit(layout, found, besides={head} if head else set())
+    decoder, layout, found, head = _laid_out(checkpoint)
     kept = kept_in_blocks(decoder.places, layout, found) if keep_blocks else {}
     kept = fitting(decoder.places) if four_bits else kept
     in_blocks = {weight for weights in kept.values() for weight in weights}
@@ -109,6 +102,26 @@ def build_decoder(
     return decoder.eval()
 
 
+def held_bytes(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32, keep_blocks: bool = False) -> int:
+    """What the weights of `build_decoder(...).pack()` will take, from the files' headers alone."""
+    decoder, layout, found, _ = _laid_out(checkpoint)
+    kept = kept_in_blocks(decoder.places, layout, found) if keep_blocks else {}
+    in_blocks = {weight for weights in kept.values() for weight in weights}
+    precise, wide = _precise(decoder), torch.promote_types(dtype, torch.float32)
+    parameters = {name: one.numel() for name, one in decoder.named_parameters()}
+    dense = sum(
+        count * (wide if name in precise else dtype).itemsize
+        for name, count in parameters.items()
+        if name not in in_blocks
+    )
+    if not keep_blocks:
+        return dense
+    blocks = sum(int4_bytes(parameters[name], dense_type(list(kept))) for name in in_blocks)
+    stored_as = {parameter: found[one.name].stored_as for one in layout.values() for parameter in one.parameters}
+    takes = decoder.outward not in kept and takes_int8(decoder.lm_head.weight, stored_as[_head_name(decoder)])
+    return dense + blocks + (decoder.lm_head.weight.numel() if takes else 0)
+
+
 def to_checkpoint(decoder: Decoder) -> Checkpoint:
     """The decoder as its family's files hold it. Tensors are laid out as they are read, one at a time."""
     family = family_of({"model_type": decoder.config.model_type})
@@ -137,6 +150,23 @@ def to_checkpoint(decoder: Decoder) -> Checkpoint:
 
     layout = _layout(decoder, family)
     return Checkpoint(fields=fields, tensors={name: stored(tensor) for name, tensor in layout.items()})
+
+
+def _laid_out(
+    checkpoint: Checkpoint,
+) -> tuple[Decoder, Mapping[str, Stored], Mapping[str, StoredTensor], str | None]:
+    """The decoder without memory, what it wants of the file and what the file has, which fit; and the name of a head
+    that is stored though it is tied.
+    """
+    family, config = family_of(checkpoint.fields), read_config(checkpoint.fields)
+    found = family.TENSORS.found(checkpoint.tensors)
+    _refuse_layers_that_are_not_there(config.num_hidden_layers, found)
+    with torch.device("meta"), Undrawn():
+        decoder = Decoder(config)
+    layout = _layout(decoder, family)
+    head = _stored_head(decoder, family, found)
+    _check_fit(layout, found, besides={head} if head else set())
+    return decoder, layout, found, head
 
 
 def _read(stored: Stored, tensor: StoredTensor) -> Tensor:
@@ -206,10 +236,13 @@ def _set_kernels(
             bias=_bias(projection),
             dense=dense,
         )
-    head = "model.embed_tokens.weight" if decoder.config.tie_word_embeddings else "lm_head.weight"
-    stored_as = found[place[head].name].stored_as
+    stored_as = found[place[_head_name(decoder)].name].stored_as
     if decoder.outward not in kept and takes_int8(decoder.lm_head.weight, stored_as):
         decoder.outward.kernel = int8_head(decoder.lm_head.weight, name=f"int8 head ({stored_as})")
+
+
+def _head_name(decoder: Decoder) -> str:
+    return "model.embed_tokens.weight" if decoder.config.tie_word_embeddings else "lm_head.weight"
 
 
 class Undrawn(TorchFunctionMode):

@@ -97,6 +97,11 @@ def int4_kernel(parts: Sequence[Blocks], name: str, bias: Tensor | None, dense: 
     )
 
 
+def int4_bytes(numbers: int, dense: torch.dtype | None) -> int:
+    """What an Int4 of so many numbers takes: half a byte each, two bfloat16 for each group, and the dense matrix."""
+    return numbers // 2 + numbers // GROUP * 4 + (0 if dense is None else numbers * dense.itemsize)
+
+
 def int8_head(weight_VE: Tensor, name: str) -> Int8Head:
     weight_VE = weight_VE.detach()
     scales_E = weight_VE.abs().amax(0).clamp(min=1e-30)

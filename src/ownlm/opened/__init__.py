@@ -7,13 +7,16 @@ from ownlm.opened.describe import describe, tensor_rows
 from ownlm.opened.embedder import Embedder, is_embedder, load_embedder
 from ownlm.opened.files import ModelFiles, read_files
 from ownlm.opened.model import Model, load
+from ownlm.opened.outline import EmbedderOutline, Outline, read_embedder_outline, read_outline
 
 __all__ = [
     "Answer",
     "Converted",
     "Embedder",
+    "EmbedderOutline",
     "Model",
     "ModelFiles",
+    "Outline",
     "convert",
     "describe",
     "is_embedder",
@@ -22,6 +25,8 @@ __all__ = [
     "make_grammar",
     "make_request",
     "make_sampling",
+    "read_embedder_outline",
     "read_files",
+    "read_outline",
     "tensor_rows",
 ]

@@ -18,7 +18,7 @@ from ownlm.artefact import read_errors, read_json, verify_artefact
 from ownlm.artefact.card import CARD_NAME
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
-from ownlm.model.bert import Bert, build_bert
+from ownlm.model.bert import Bert, bare_bert, build_bert
 from ownlm.model.bert_config import check_head, read_bert_config
 from ownlm.model.checks import whole
 from ownlm.model.families.registry import BERT
@@ -151,7 +151,11 @@ def load_embedder(
 
     It computes in float32. The arguments are `load`'s.
     """
-    place = locate(model, ask=ask, progress=progress)
+    return read_embedder(locate(model, ask=ask, progress=progress), name=str(model), device=device or best_device())
+
+
+def read_embedder(place: Path, *, name: str, device: str) -> Embedder:
+    """What locate() found. On the device "meta" it has no numbers: it frames texts, and tells what it is."""
     if not place.is_dir():
         raise OwnlmError(f"{place} is no folder; an embedding model is opened from its Hugging Face folder")
     with read_errors(place):
@@ -167,12 +171,15 @@ def load_embedder(
                     f"its tokenizer has {tokenizer.vocab_size:,} tokens and the model {config.vocab_size:,}; restore "
                     "both"
                 )
-            bert = build_bert(config, checkpoint.tensors, device=device or best_device())
+            if device == "meta":
+                bert, _ = bare_bert(config, checkpoint.tensors)
+            else:
+                bert = build_bert(config, checkpoint.tensors, device=device)
         except OwnlmError as error:
             raise type(error)(f"{place}: {error}") from None
         context = min(config.max_position_embeddings, _longest(place) or config.max_position_embeddings)
         pooling = read_pooling(place)
-    return Embedder(bert, tokenizer, name=str(model), context=context, pooling=pooling)
+    return Embedder(bert, tokenizer, name=name, context=context, pooling=pooling)
 
 
 def _longest(folder: Path) -> int | None:

@@ -23,7 +23,7 @@ from ownlm.engine.speculate import PromptLookup
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
 from ownlm.model import Decoder
-from ownlm.model.arithmetic import Dtype, Quantize, choose_arithmetic
+from ownlm.model.arithmetic import Arithmetic, Dtype, Quantize, choose_arithmetic
 from ownlm.model.fetch_wheel import Progress
 from ownlm.model.load import to_checkpoint
 from ownlm.model.locate import Ask, locate
@@ -233,12 +233,19 @@ def load(
     """
     files = read_files(locate(model, ask=ask, progress=progress))
     device = device or best_device()
+    chosen = arithmetic_of(files, device=device, dtype=dtype, quantize=quantize)
+    decoder = build(files, device=device, dtype=chosen.dtype, keep_blocks=chosen.keep_blocks)
+    return Model(decoder.pack(), files, name=str(model), engine_config=engine)
+
+
+def arithmetic_of(
+    files: ModelFiles, *, device: str, dtype: Dtype | None = None, quantize: Quantize | None = None
+) -> Arithmetic:
+    """What `load` computes in."""
     if files.new_tokens and quantize is None:
         # Blocks have no room for their rows.
         quantize = "none"
-    chosen = choose_arithmetic(files.checkpoint.tensors, device=device, dtype=dtype, quantize=quantize)
-    decoder = build(files, device=device, dtype=chosen.dtype, keep_blocks=chosen.keep_blocks)
-    return Model(decoder.pack(), files, name=str(model), engine_config=engine)
+    return choose_arithmetic(files.checkpoint.tensors, device=device, dtype=dtype, quantize=quantize)
 
 
 def _one(asked: Mapping[str, Any]) -> Mapping[str, Any]:
