@@ -2,17 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-if TYPE_CHECKING:
-    from ownlm.server.hosted import Hosted
-    from ownlm.server.hosted_embedder import HostedEmbedder
-    from ownlm.server.limits import Limits
-
 LOAD = Group("How much at once", sort_key=5)
-ACCESS = Group("Who gets in", sort_key=6)
+MODELS = Group("Several models", sort_key=6)
+ACCESS = Group("Who gets in", sort_key=7)
 DATA = Path("runs/server")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -34,6 +30,10 @@ def serve(
     body_bytes: Annotated[int, Parameter(group=LOAD)] = 16 * 2**20,
     file_bytes: Annotated[int, Parameter(group=LOAD)] = 100 * 2**20,
     owner_bytes: Annotated[int, Parameter(group=LOAD)] = 2**30,
+    load: Annotated[Literal["first", "all"], Parameter(group=MODELS)] = "first",
+    memory: Annotated[str | None, Parameter(group=MODELS)] = None,
+    idle_unload: Annotated[str | None, Parameter(group=MODELS)] = None,
+    pin: Annotated[tuple[str, ...], Parameter(group=MODELS, show_default=False)] = (),
     host_name: Annotated[tuple[str, ...], Parameter(group=ACCESS, show_default=False)] = (),
     allow_origin: Annotated[tuple[str, ...], Parameter(group=ACCESS, show_default=False)] = (),
     certificate: Annotated[Path | None, Parameter(group=ACCESS)] = None,
@@ -80,6 +80,15 @@ def serve(
         The longest file that is taken for batches.
     owner_bytes
         All that a key's files and batches may hold.
+    load
+        At the start the first model, and those of --pin; or all. The others are loaded when they are first asked for.
+    memory
+        All loaded models together, such as 8g or 800m, weights and caches; who needs room pushes out the model used
+        longest ago, never one that is at work. By default four fifths of what is free, and without bound for one model.
+    idle_unload
+        A model that nobody has used for so long is unloaded, such as 15m.
+    pin
+        The NAME of a model that is loaded at the start and stays so. May be given several times.
     host_name
         A further name under which the server may be asked, for a proxy in front of it.
     allow_origin
@@ -89,6 +98,7 @@ def serve(
     private_key
         Its key, a PEM file.
     """
+    from ownlm.cli.serve_models import find_models
     from ownlm.errors import OwnlmError
     from ownlm.server import logs
     from ownlm.server.app import make_app
@@ -102,6 +112,7 @@ def serve(
     from ownlm.server.run import Address
     from ownlm.server.run import serve as run
     from ownlm.server.service import Service
+    from ownlm.server.shelf import Room, size
     from ownlm.server.store import Store
 
     address = Address(host=host, port=port, certificate=certificate, private_key=private_key)
@@ -114,7 +125,8 @@ def serve(
         file_bytes=file_bytes,
         owner_bytes=owner_bytes,
     )
-    seconds = _seconds(keep)
+    seconds = None if keep == "forever" else _seconds(keep, "--keep", "30d, 12h or 45m, or forever")
+    idle_seconds = None if idle_unload is None else _seconds(idle_unload, "--idle-unload", "15m or 2h")
     store = Store(data)
     keys = Keys(store)
     if not address.is_loopback and not keys.any:
@@ -123,10 +135,13 @@ def serve(
             f"--data {data}` makes one, or leave out --host"
         )
     logs.set_up(log)
-    hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
+    found = find_models(
+        models, adapter, limits, memory=memory, pinned=pin, max_sequences=max_sequences, cache_tokens=cache_tokens
+    )
     service = Service(
-        hosted=hosted,
-        embedders=embedders,
+        hosted=found.hosted,
+        embedders=found.embedders,
+        room=Room(most_bytes=found.most_bytes, idle_seconds=idle_seconds),
         limits=limits,
         keys=keys,
         responses=Responses(Kept(store, seconds=seconds)),
@@ -134,6 +149,12 @@ def serve(
         batches=Batches(store),
         keep_seconds=seconds,
     )
+    try:
+        service.shelf.load_now(found.to_load(load))
+    except BaseException:
+        for one in service.everything:
+            one.close()
+        raise
     app = make_app(
         service,
         hosts=LOOPBACK | {name.lower() for name in host_name} if address.is_loopback else None,
@@ -144,6 +165,9 @@ def serve(
         who = "with a key" if keys.any else "from this machine, without a key"
         names = ", ".join([*service.names(), *service.embedders])
         sys.stdout.write(f"Serving {names} at {url}/v1, {who}; Ctrl-C ends it.\n")
+        if waiting := [one.name for one in service.everything if not one.loaded]:
+            within = "" if found.most_bytes is None else f", within {size(found.most_bytes)} of memory"
+            sys.stdout.write(f"Loaded when they are asked for{within}: {', '.join(waiting)}.\n")
         until = "until it is deleted" if seconds is None else f"for {keep}"
         sys.stdout.write(f"What clients store is kept {until}, in {data}; `ownlm serve data` exports and deletes it.\n")
         sys.stdout.flush()
@@ -152,85 +176,11 @@ def serve(
     return 0
 
 
-def _seconds(keep: str) -> float | None:
-    """A time such as 30d; None for ever."""
+def _seconds(given: str, flag: str, such_as: str) -> float:
+    """A time such as 30d."""
     from ownlm.errors import OwnlmError
 
-    if keep == "forever":
-        return None
-    number, unit = keep[:-1], keep[-1:]
+    number, unit = given[:-1], given[-1:]
     if unit not in _UNITS or not number.isascii() or not number.isdecimal() or not 0 < int(number[:10]) < 100_000:
-        raise OwnlmError(f"--keep must be a time such as 30d, 12h or 45m, or forever, got {keep[:80]!r}")
+        raise OwnlmError(f"{flag} must be a time such as {such_as}, got {given[:80]!r}")
     return float(int(number) * _UNITS[unit])
-
-
-def _open(
-    models: tuple[str, ...],
-    adapters: tuple[str, ...],
-    limits: "Limits",
-    *,
-    max_sequences: int | None,
-    cache_tokens: int | None,
-) -> "tuple[dict[str, Hosted], dict[str, HostedEmbedder]]":
-    from ownlm.cli.open_model import asker
-    from ownlm.engine import EngineConfig
-    from ownlm.errors import OwnlmError
-    from ownlm.model.locate import locate
-    from ownlm.opened import is_embedder, load, load_embedder
-    from ownlm.server.hosted import Hosted
-    from ownlm.server.hosted_embedder import HostedEmbedder
-
-    if not models:
-        raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
-    named: dict[str, str] = {}
-    for written in models:
-        name, model = _named(written)
-        if name in named:
-            raise OwnlmError(f"two models would be called {name}; name one of them otherwise: NAME={model}")
-        named[name] = model
-    own = dict(_named(one, needs_name=True) for one in adapters)
-    most = max_sequences or EngineConfig.max_sequences
-    config = EngineConfig(
-        max_sequences=most, cache_tokens=cache_tokens, step_tokens=max(EngineConfig.step_tokens, most)
-    )
-    found: dict[str, Hosted] = {}
-    embedders: dict[str, HostedEmbedder] = {}
-    try:
-        for name, model in named.items():
-            if is_embedder(locate(model, ask=asker())):
-                embedders[name] = HostedEmbedder(name, load_embedder(model), limits=limits)
-                continue
-            opened = load(model, dtype="auto", engine=config, ask=asker())
-            folders = {called: Path(folder) for called, folder in own.items()} if not found else {}
-            found[name] = Hosted(name, opened, limits=limits, adapters=folders)
-    except BaseException:
-        for one in found.values():
-            one.close()
-        for other in embedders.values():
-            other.close()
-        raise
-    if own and not found:
-        raise OwnlmError("an adapter is for a model that writes, and none is served")
-    return found, embedders
-
-
-def _named(written: str, *, needs_name: bool = False) -> tuple[str, str]:
-    """NAME=MODEL, or a MODEL that is called by its last part."""
-    from ownlm.errors import OwnlmError
-
-    name, equals, model = written.partition("=")
-    if equals and not Path(written).exists() and name and model:
-        if not name.isprintable():
-            raise OwnlmError("a model's name must be printable")
-        return name, model
-    if needs_name:
-        raise OwnlmError(f"an adapter is given as NAME=FOLDER, got {written!r}")
-    path = Path(written)
-    called = path.resolve().name if path.exists() else written
-    if path.is_dir() and called in ("chat", "base", "model"):
-        # In a run's folder many are called alike.
-        called = f"{path.resolve().parent.name}-{called}"
-    called = called.removesuffix(".gguf")
-    if not called.isprintable():
-        raise OwnlmError(f"{written!a} has a name that cannot be shown; name it: NAME=MODEL")
-    return called, written

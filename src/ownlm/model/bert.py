@@ -124,9 +124,7 @@ def build_bert(config: BertConfig, tensors: Mapping[str, StoredTensor], *, devic
     return bert.eval().requires_grad_(False)
 
 
-def bare_bert(
-    config: BertConfig, tensors: Mapping[str, StoredTensor]
-) -> tuple[Bert, Mapping[str, StoredTensor]]:
+def bare_bert(config: BertConfig, tensors: Mapping[str, StoredTensor]) -> tuple[Bert, Mapping[str, StoredTensor]]:
     """The encoder without memory for its numbers, and the stored tensor of each parameter, which fits it."""
     if config.num_hidden_layers > len(tensors):
         raise DamagedError(f"the config names {config.num_hidden_layers} layers, and there are {len(tensors)} tensors")

@@ -9,6 +9,8 @@ made before a model was unloaded fits the one that is loaded again: files that h
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from ownlm.artefact import read_errors
 from ownlm.engine import EngineConfig
 from ownlm.engine.blocks import BLOCK
@@ -16,11 +18,13 @@ from ownlm.engine.engine import cache_blocks
 from ownlm.engine.paged_cache import CACHE_DTYPES, PagedCache
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device
+from ownlm.model import Decoder
 from ownlm.model.arithmetic import Arithmetic
 from ownlm.model.config import DecoderConfig
 from ownlm.model.families import read_config
-from ownlm.model.load import held_bytes
+from ownlm.model.load import Undrawn, held_bytes
 from ownlm.model.locate import Ask, locate
+from ownlm.model.lora import LoraAdapter
 from ownlm.opened.build import build
 from ownlm.opened.embedder import Embedder, read_embedder
 from ownlm.opened.files import ModelFiles, read_files
@@ -56,6 +60,12 @@ class Outline:
         assert self.engine.cache_tokens is not None
         return min(self.config.max_position_embeddings, self.engine.cache_tokens)
 
+    def check_adapter(self, folder: Path) -> None:
+        """OwnlmError where the adapter is none, or for another model."""
+        with torch.device("meta"), Undrawn():
+            decoder = Decoder(self.config)
+        LoraAdapter.load(folder, decoder).check(decoder)
+
     def load(self) -> Model:
         """OwnlmError where the files cannot be read, or are others than they were."""
         read, self.read = self.read, None
@@ -85,7 +95,7 @@ class EmbedderOutline:
 def read_outline(
     model: str | Path, *, engine: EngineConfig, cache_room: int, device: str | None = None, ask: Ask | None = None
 ) -> Outline:
-    """As `load` with dtype="auto", up to the weights. `cache_room`: bytes for its cache, where `engine` names no size."""
+    """As `load` with dtype="auto", up to the weights. `cache_room`: bytes for a cache that `engine` says nothing of."""
     files = read_files(locate(model, ask=ask))
     device = device or best_device()
     chosen = arithmetic_of(files, device=device, dtype="auto")

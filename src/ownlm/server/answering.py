@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -19,11 +20,12 @@ from starlette.requests import Request as HttpRequest
 from ownlm.engine import Piece, Request
 from ownlm.engine.background import AsyncAnswer
 from ownlm.errors import OwnlmError
-from ownlm.server.admission import Admission
 from ownlm.server.errors import ApiError, of_engine
-from ownlm.server.hosted import Hosted
+from ownlm.server.hosted import Hosted, Served
+from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.last_prompts import Difference
 from ownlm.server.principal import Principal
+from ownlm.server.shelf import Shelf
 
 # The priority of what is in the background: behind everybody, and among its like by what a request names.
 _LAST, _OWN = 1_000_000, 1_000
@@ -36,10 +38,14 @@ class Asked:
     `background`: it waits behind everybody, however long. `seconds`: for its answer, where not as for all requests.
     """
 
-    hosted: Hosted
+    served: Served
     requests: Sequence[Request]
     background: bool = False
     seconds: float | None = None
+
+    @property
+    def hosted(self) -> Hosted:
+        return self.served.hosted
 
     @property
     def prompt_tokens(self) -> int:
@@ -117,7 +123,7 @@ class Answering:
         found: dict[str, Any] = {"cached_tokens": self.cached_tokens}
         if explained:
             difference = self.differences[0]
-            found["first_difference"] = difference and difference.told(self.asked.hosted.model.tokenizer)
+            found["first_difference"] = difference and difference.told(self.asked.hosted.files.tokenizer)
         return found
 
     @property
@@ -165,15 +171,16 @@ class Answering:
 
 
 @asynccontextmanager
-async def answering(asked: Asked, principal: Principal, *, seconds: float) -> AsyncIterator[Answering]:
-    """Wait for a place at the engine, submit; on leaving, whatever is not finished is cancelled.
+async def answering(asked: Asked, principal: Principal, shelf: Shelf, *, seconds: float) -> AsyncIterator[Answering]:
+    """Wait for a place at the engine and until it is loaded, submit; on leaving, what is not finished is cancelled.
 
     ApiError where the queue is full, a request cannot be answered, or the place does not come within `seconds`.
     """
     began = time.monotonic()
     place = placed(
-        asked.hosted.admission,
+        asked.hosted,
         principal,
+        shelf,
         texts=asked.texts,
         tokens=asked.prompt_tokens,
         background=asked.background,
@@ -182,13 +189,14 @@ async def answering(asked: Asked, principal: Principal, *, seconds: float) -> As
     async with place, AsyncExitStack() as held:
         waited = time.monotonic() - began
         answers: list[AsyncAnswer] = []
-        differences = [asked.hosted.last_prompts.note(request) for request in asked.requests]
+        adapter = asked.served.adapter
+        differences = [asked.hosted.last_prompts.note(request, adapter) for request in asked.requests]
         held.callback(_cancel, answers)
         try:
             for request in asked.requests:
                 # Only a grammar takes time to be taken.
-                submit = asked.hosted.submit
-                answers.append(submit(request) if request.grammar is None else await asyncio.to_thread(submit, request))
+                submit = partial(asked.hosted.submit, request, adapter)
+                answers.append(submit() if request.grammar is None else await asyncio.to_thread(submit))
         except OwnlmError as error:
             raise of_engine(error) from error
         left = seconds if asked.background else seconds - waited
@@ -197,9 +205,17 @@ async def answering(asked: Asked, principal: Principal, *, seconds: float) -> As
 
 @asynccontextmanager
 async def placed(
-    admission: Admission, principal: Principal, *, texts: int, tokens: int, background: bool, seconds: float
+    model: Hosted | HostedEmbedder,
+    principal: Principal,
+    shelf: Shelf,
+    *,
+    texts: int,
+    tokens: int,
+    background: bool,
+    seconds: float,
 ) -> AsyncIterator[None]:
-    """A place at a model, waited for no longer than `seconds`; in the background for as long as it takes."""
+    """A place at a model that is loaded, waited for no longer than `seconds`; in the background as long as it takes."""
+    began, admission = time.monotonic(), model.admission
     async with AsyncExitStack() as held:
         try:
             async with asyncio.timeout(None if background else seconds):
@@ -210,6 +226,8 @@ async def placed(
             message = f"no place at the engine was free within {seconds:g} seconds"
             retry = admission.retry_after()
             raise ApiError(status=503, message=message, code="deadline_exceeded", retry_after=retry) from None
+        left = None if background else began + seconds - time.monotonic()
+        await held.enter_async_context(shelf.use(model, seconds=left, background=background))
         yield
 
 

@@ -86,6 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.sleep(_PULSE)
             for hosted in service.hosted.values():
                 hosted.revive()
+            await service.shelf.unload_idle()
 
     await service.responses.open()
     works = [asyncio.create_task(pulse())]
@@ -102,6 +103,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await work
         await service.responses.close()
+        await service.shelf.close()
         for one in service.everything:
             await asyncio.to_thread(one.close)
 

@@ -15,8 +15,9 @@ from ownlm.engine import Request
 from ownlm.engine.grammar import Grammar
 from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, most_tokens
+from ownlm.server.hosted import Served
 from ownlm.server.principal import Principal
-from ownlm.server.service import Served, Service
+from ownlm.server.service import Service
 from ownlm.server.tool_calls import CLOSE, forced_grammar
 
 

@@ -36,6 +36,8 @@ _TYPES = {
 _LONGEST = 500
 _ANY = ("invalid_request_error", "invalid_request_error")
 QUEUE_FULL = "queue_full"
+# A model that is not loaded: others are at work and leave no room for it, or it cannot be read.
+NO_ROOM, LOAD_FAILED = "no_room_for_model", "model_not_loaded"
 
 
 @dataclass(kw_only=True)

@@ -8,16 +8,20 @@ submit ──▶ EngineThread ──fails──▶ every answer ends with an err
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ownlm.engine import Engine, Request
 from ownlm.engine.background import AsyncAnswer, EngineStopped, EngineThread, Stats
 from ownlm.model.lora import LoraAdapter
-from ownlm.opened import Model
+from ownlm.opened import Model, Outline
+from ownlm.opened.outline import adapter_bytes
 from ownlm.server.admission import Admission
 from ownlm.server.last_prompts import LastPrompts
 from ownlm.server.limits import Limits
+from ownlm.server.shelf import OnShelf
 
 log = logging.getLogger("ownlm.server")
 
@@ -27,58 +31,113 @@ HANGS = 60.0
 MOST_FAILURES, WITHIN = 5, 60.0
 
 
-class Hosted:
-    """`name`: what clients call it. `adapters` are called NAME:ADAPTER, or by their own names where those are free."""
+class Hosted(OnShelf):
+    """`name`: what clients call it. `adapters` are called NAME:ADAPTER.
+
+    `given`: a model that is loaded and stays so; or its outline, and a Shelf loads and unloads it. Either way files,
+    config and context are there, and prompts can be made.
+    """
 
     def __init__(
-        self, name: str, model: Model, *, limits: Limits | None = None, adapters: Mapping[str, Path] | None = None
+        self,
+        name: str,
+        given: Model | Outline,
+        *,
+        limits: Limits | None = None,
+        adapters: Mapping[str, Path] | None = None,
     ) -> None:
-        self.name, self.model = name, model
+        self.name, self.files = name, given.files
         self.created = int(time.time())
-        self.adapters = {called: _adapter(model, folder) for called, folder in (adapters or {}).items()}
+        self.adapters = dict(adapters or {})
         self.last_prompts = LastPrompts()
         self.restarts = 0
         self.fatal = False
         self._failures: deque[float] = deque()
         self._ended = False
         self._before = _NOTHING
-        config = model.engine.config
-        most = config.max_sequences
+        self._outline = given if isinstance(given, Outline) else None
+        self._model: Model | None = None
+        self._thread: EngineThread | None = None
+        self._adapters: dict[str, LoraAdapter] = {}
+        if isinstance(given, Outline):
+            self.can_load = True
+            self.config, self.engine_config, self._context = given.config, given.engine, given.context
+            self.bytes = given.weight_bytes + given.cache_bytes
+            self.bytes += sum(adapter_bytes(folder) for folder in self.adapters.values())
+        else:
+            engine = given.engine
+            self.config, self.engine_config, self._context = given.decoder.config, engine.config, engine.context
+            self._put(given, {called: _adapter(given, folder) for called, folder in self.adapters.items()})
+        most = self.engine_config.max_sequences
         # Batches leave some room, so that who comes can be begun without putting anything back.
         background = max(1, most - most // 8)
         self.admission = Admission(most + max(1, most // 4), limits or Limits(), background=background)
-        self._thread = EngineThread(model.engine).start()
+
+    @property
+    def loaded(self) -> bool:
+        return self._thread is not None
+
+    @property
+    def model(self) -> Model:
+        assert self._model is not None, "only a model that is in use is surely loaded"
+        return self._model
 
     @property
     def engine(self) -> Engine:
+        assert self._thread is not None, "only a model that is in use is surely loaded"
         return self._thread.engine
 
     @property
     def context(self) -> int:
         """Tokens that prompt and answer may have together."""
-        return self.engine.context
+        return self._context if self._thread is None else self._thread.engine.context
 
     @property
     def ready(self) -> bool:
-        return self._thread.alive and self._thread.stats().step_seconds < HANGS
+        """One that is not loaded is no hindrance: it will be."""
+        thread = self._thread
+        return thread is None or (thread.alive and thread.stats().step_seconds < HANGS)
 
     @property
     def idle(self) -> bool:
         return not self.admission.taken and not self.admission.waiting
 
-    def submit(self, request: Request) -> AsyncAnswer:
+    def load(self) -> Callable[[], None]:
+        assert self._outline is not None
+        model = self._outline.load()
+        adapters = {called: _adapter(model, folder) for called, folder in self.adapters.items()}
+        # Its cache is made here, not in the event loop.
+        assert model.engine is not None
+        return partial(self._put, model, adapters)
+
+    def unload(self) -> Callable[[], None]:
+        assert self._thread is not None
+        self._before = self.stats()
+        thread, self._thread, self._model, self._adapters = self._thread, None, None, {}
+        self.last_prompts = LastPrompts()
+        return thread.stop
+
+    def _put(self, model: Model, adapters: dict[str, LoraAdapter]) -> None:
+        self._model, self._adapters = model, adapters
+        self._thread = EngineThread(model.engine).start()
+
+    def submit(self, request: Request, adapter: str | None = None) -> AsyncAnswer:
         """As EngineThread.submit; call it in a thread where a grammar may have to be compiled."""
+        assert self._thread is not None
+        if adapter is not None:
+            request = replace(request, adapter=self._adapters[adapter])
         return self._thread.submit(request)
 
     def stats(self) -> Stats:
-        """Since the start, whatever failed in between."""
-        now, before = self._thread.stats(), self._before
+        """Since the start, whatever failed and was unloaded in between."""
+        now, before = _NOTHING if self._thread is None else self._thread.stats(), self._before
         counted = {name: getattr(now, name) + getattr(before, name) for name in _COUNTED}
         return Stats(**{**vars(now), **counted})
 
     def revive(self) -> None:
         """A new engine where the old one has failed; its cache may be anything, and starts empty."""
-        if self._ended or self.fatal or self._thread.alive:
+        thread = self._thread
+        if self._ended or self.fatal or thread is None or thread.alive:
             return
         now = time.monotonic()
         self._failures.append(now)
@@ -89,11 +148,11 @@ class Hosted:
             log.error("the engine of %s failed %d times in a minute; it is not begun again", self.name, MOST_FAILURES)
             return
         try:
-            self._thread.submit(Request(prompt=[0]))
+            thread.submit(Request(prompt=[0]))
         except EngineStopped as stopped:
             log.error("%s; it is begun anew", stopped, exc_info=stopped.__cause__)
         self._before = self.stats()
-        old = self._thread.engine
+        old = thread.engine
         engine = Engine(self.model.decoder, self.model.tokenizer, self.model.end_ids, old.config)
         engine.speculator = old.speculator
         self.restarts += 1
@@ -101,7 +160,17 @@ class Hosted:
 
     def close(self) -> None:
         self._ended = True
-        self._thread.stop()
+        if self._thread is not None:
+            self._thread.stop()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A name that clients may ask for: a model, or a model with one of its adapters."""
+
+    name: str
+    hosted: Hosted
+    adapter: str | None = None
 
 
 _COUNTED = (

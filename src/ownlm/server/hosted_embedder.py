@@ -7,23 +7,31 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-from ownlm.opened import Embedder
+from ownlm.opened import Embedder, EmbedderOutline
 from ownlm.server.admission import Admission
 from ownlm.server.errors import ApiError
 from ownlm.server.limits import Limits
+from ownlm.server.shelf import OnShelf
 
 T = TypeVar("T")
 # Requests whose pieces take turns; the others wait.
 PLACES = 8
 
 
-class HostedEmbedder:
-    """`name`: what clients call it."""
+class HostedEmbedder(OnShelf):
+    """`name`: what clients call it. `given`: as for Hosted. `embedder` is good for everything but the numbers."""
 
-    def __init__(self, name: str, embedder: Embedder, *, limits: Limits | None = None) -> None:
-        self.name, self.embedder = name, embedder
+    def __init__(self, name: str, given: Embedder | EmbedderOutline, *, limits: Limits | None = None) -> None:
+        self.name = name
+        self._outline = given if isinstance(given, EmbedderOutline) else None
+        self._loaded: Embedder | None = None
+        if isinstance(given, EmbedderOutline):
+            self.can_load, self.bytes, self.embedder = True, given.weight_bytes, given.embedder
+        else:
+            self._loaded = self.embedder = given
         self.created = int(time.time())
         self.admission = Admission(PLACES, limits or Limits())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ownlm-embedder")
@@ -42,12 +50,33 @@ class HostedEmbedder:
     def idle(self) -> bool:
         return not self.admission.taken and not self.admission.waiting
 
-    async def run(self, work: Callable[[], T]) -> T:
+    @property
+    def loaded(self) -> bool:
+        return self._loaded is not None
+
+    def load(self) -> Callable[[], None]:
+        assert self._outline is not None
+        return partial(self._put, self._outline.load())
+
+    def unload(self) -> Callable[[], None]:
+        self._loaded = None
+        # A piece whose asker has gone may be at work still.
+        return self._thread.submit(_nothing).result
+
+    def _put(self, embedder: Embedder) -> None:
+        self._loaded = embedder
+
+    async def run(self, work: Callable[[Embedder], T]) -> T:
         """A piece of work on the model's own thread; it is not begun when nobody waits for it any more."""
         if self._ended:
             raise ApiError(status=503, message="the server is ending", retry_after=1)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        assert self._loaded is not None, "only a model that is in use is surely loaded"
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._loaded)
 
     def close(self) -> None:
         self._ended = True
         self._thread.shutdown(cancel_futures=True)
+
+
+def _nothing() -> None:
+    pass

@@ -37,9 +37,9 @@ class LastPrompts:
     def __init__(self) -> None:
         self._by_owner: OrderedDict[Hashable, deque[array[int]]] = OrderedDict()
 
-    def note(self, request: Request) -> Difference | None:
+    def note(self, request: Request, adapter: str | None = None) -> Difference | None:
         """Remembers the prompt. None: there was none before it that a beginning could be shared with."""
-        owner = (request.cache_salt, None if request.adapter is None else id(request.adapter))
+        owner = (request.cache_salt, adapter)
         last = self._by_owner.pop(owner, None) or deque(maxlen=_PROMPTS)
         self._by_owner[owner] = last
         if len(self._by_owner) > _OWNERS:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ownlm.errors import OwnlmError
-from ownlm.opened import Model
+from ownlm.opened import ModelFiles
 from ownlm.server.errors import bad
 from ownlm.tokenizer.chat import ChatTemplate
 
@@ -36,7 +36,7 @@ To call one, write its name and arguments as JSON between tags, and nothing afte
 
 
 def prompt_ids(
-    model: Model,
+    model: ModelFiles,
     messages: Sequence[Mapping[str, Any]],
     *,
     tools: Sequence[Mapping[str, Any]] = (),
@@ -68,7 +68,7 @@ def prompt_ids(
         raise bad(str(error), "messages") from error
 
 
-def knows_tools(model: Model) -> bool:
+def knows_tools(model: ModelFiles) -> bool:
     """Does the model's own template have a place for tools?"""
     jinja = None if model.template is None else model.template.jinja
     return jinja is not None and re.search(r"\btools\b", jinja) is not None

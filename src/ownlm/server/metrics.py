@@ -6,7 +6,7 @@ Counters of the engine are read when they are asked for; what belongs to a reque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -64,6 +64,9 @@ class Metrics:
         self.decode = self._histogram("request_decode_time_seconds", "From the first token to the last.", _WHOLE)
         self.asked_tokens = self._histogram("request_prompt_tokens", "Tokens of a request's prompts.", _TOKENS)
         self.drawn_tokens = self._histogram("request_generation_tokens", "Tokens of a request's answers.", _TOKENS)
+        self.loaded = Gauge("ownlm_model_loaded", "1 where the model is loaded.", self._model, registry=self.registry)
+        self.load_seconds = self._histogram("model_load_seconds", "Loading a model; their count is the loads.", _WHOLE)
+        self.unloads = self._counter("model_unloads", "Times that a model was unloaded, by why.", "reason")
         self.registry.register(_Engines(hosted or {}))
 
     def text(self) -> bytes:

@@ -19,11 +19,11 @@ from ownlm.engine.background import AsyncAnswer
 from ownlm.errors import OwnlmError
 from ownlm.model.pooling import MODULES
 from ownlm.opened.embedder import STEP_TEXTS, STEP_TOKENS, groups
-from ownlm.server.admission import Admission
 from ownlm.server.errors import bad, of_engine
+from ownlm.server.hosted import Hosted, Served
 from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.principal import Principal
-from ownlm.server.service import Served, Service
+from ownlm.server.service import Service
 from ownlm.tokenizer.frame import Framed
 
 T = TypeVar("T")
@@ -33,12 +33,13 @@ Read = Callable[[Sequence[Framed]], Awaitable[Sequence[T]]]
 class Reader(Protocol):
     """`texts`, `tokens`: how much is read at once. `dimensions`: to which a vector may be cut."""
 
-    name: str
-    admission: Admission
     texts: int
     tokens: int
     places: int
     dimensions: Sequence[int]
+
+    @property
+    def hosted(self) -> Hosted | HostedEmbedder: ...
 
     def prompt(self, given: str | list[int], where: str, *, cut: bool) -> Framed:
         """ApiError where it is empty, too long, or holds ids that are no token's."""
@@ -56,32 +57,31 @@ class DecoderReader:
     embeds = True
 
     def __init__(self, served: Served, principal: Principal) -> None:
-        hosted, place = served.hosted, served.hosted.model.files.place
+        hosted, place = served.hosted, served.hosted.files.place
         if (place / MODULES).is_file():
             raise bad("this model was made for embeddings of a kind that is not computed here", "model")
-        self.name, self.admission, self._served = hosted.name, hosted.admission, served
-        self.tokens = hosted.engine.config.step_tokens
-        self.texts = self.places = max(1, hosted.engine.config.max_sequences // 4)
+        self.hosted, self._adapter = hosted, served.adapter
+        self.tokens = hosted.engine_config.step_tokens
+        self.texts = self.places = max(1, hosted.engine_config.max_sequences // 4)
         self._salt = f"{principal.id}:"
 
     def prompt(self, given: str | list[int], where: str, *, cut: bool) -> Framed:
-        hosted = self._served.hosted
-        tokenizer = hosted.model.tokenizer
+        hosted, tokenizer = self.hosted, self.hosted.files.tokenizer
         ids = tokenizer.prompt_ids(given) if isinstance(given, str) else given
         if not ids:
             raise bad(f"{where} is empty", where)
         ids = ids[: hosted.context] if cut else ids
         if len(ids) > hosted.context:
             raise _too_long(where, len(ids), hosted.context)
-        _check_ids(ids, min(tokenizer.vocab_size, hosted.engine.runner.width), where)
+        _check_ids(ids, tokenizer.vocab_size, where)
         return Framed(ids=ids, types=[])
 
     async def vectors(self, prompts: Sequence[Framed]) -> Sequence[Tensor]:
         answers: list[AsyncAnswer] = []
         try:
             for prompt in prompts:
-                request = Request(prompt=prompt.ids, embed=True, adapter=self._served.adapter, cache_salt=self._salt)
-                answers.append(self._served.hosted.submit(request))
+                request = Request(prompt=prompt.ids, embed=True, cache_salt=self._salt)
+                answers.append(self.hosted.submit(request, self._adapter))
             return [await _vector(answer) for answer in answers]
         except OwnlmError as error:
             raise of_engine(error) from error
@@ -94,8 +94,7 @@ class EncoderReader:
     texts, tokens, places = STEP_TEXTS, STEP_TOKENS, 1
 
     def __init__(self, hosted: HostedEmbedder) -> None:
-        self.name, self.admission, self._hosted = hosted.name, hosted.admission, hosted
-        self._embedder = hosted.embedder
+        self.hosted, self._embedder = hosted, hosted.embedder
         self.dimensions: Sequence[int] = self._embedder.bert.config.dimensions
 
     @property
@@ -129,10 +128,10 @@ class EncoderReader:
         return embedder.framed_ids(first, second, cut=cut)
 
     async def vectors(self, prompts: Sequence[Framed]) -> Sequence[Tensor]:
-        return list(await self._hosted.run(lambda: self._embedder.vectors(prompts)))
+        return list(await self.hosted.run(lambda embedder: embedder.vectors(prompts)))
 
     async def scores(self, pairs: Sequence[Framed]) -> Sequence[float]:
-        return await self._hosted.run(lambda: self._embedder.scores(pairs))
+        return await self.hosted.run(lambda embedder: embedder.scores(pairs))
 
 
 AnyReader = DecoderReader | EncoderReader
@@ -155,8 +154,7 @@ async def in_groups(
     lengths = [len(prompt.ids) for prompt in prompts]
     found: dict[int, T] = {}
     place = service.reading(
-        reader.name,
-        reader.admission,
+        reader.hosted,
         principal,
         texts=min(len(prompts), reader.places),
         tokens=sum(lengths),

@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 
-from ownlm.opened import Model
+from ownlm.opened import ModelFiles
 from ownlm.server.tool_calls import overlap
 from ownlm.tokenizer.special import THINKING
 
 OPEN, CLOSE = THINKING
 
 
-def thinks(model: Model) -> bool:
+def thinks(model: ModelFiles) -> bool:
     """Does the model's template know thoughts?"""
     jinja = None if model.template is None else model.template.jinja
     return jinja is not None and CLOSE in jinja
 
 
-def opens_thinking(model: Model, prompt: list[int]) -> bool:
+def opens_thinking(model: ModelFiles, prompt: list[int]) -> bool:
     """Does the prompt end in an open <think>, as DeepSeek's templates write it?"""
     tail = model.tokenizer.decode(prompt[-8:]) if prompt else ""
     return tail.rstrip().endswith(OPEN)

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Depends, Response
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 
+from ownlm.server.hosted import Served
 from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.messages import knows_tools
 from ownlm.server.metrics import CONTENT_TYPE
 from ownlm.server.principal import Principal
 from ownlm.server.reasoning import thinks
-from ownlm.server.service import Served, Service, principal_of, service_of
+from ownlm.server.service import Service, principal_of, service_of
 from ownlm.tokenizer import fill_marks
 
 router = APIRouter()
@@ -92,9 +93,10 @@ def described(served: Served | HostedEmbedder, http: HttpRequest) -> dict[str, A
 
 def capabilities(served: Served) -> dict[str, Any]:
     """What may be asked of it; what is not listed is refused by name."""
-    model = served.hosted.model
+    hosted, model = served.hosted, served.hosted.files
     chat = model.template is not None
     return {
+        "loaded": hosted.loaded,
         "chat": chat,
         "completions": True,
         "tools": chat and ("template" if knows_tools(model) else "told in a system message"),
@@ -104,11 +106,12 @@ def capabilities(served: Served) -> dict[str, Any]:
         "logprobs": True,
         "echo_logprobs": True,
         "embeddings": "the mean of the last hidden states, of unit length; the model was not made for them",
-        "dimensions": model.decoder.config.hidden_size,
+        "dimensions": hosted.config.hidden_size,
         "rerank": COSINE,
         "content": ["text"],
-        "context": served.hosted.context,
-        "arithmetic": model.arithmetic,
+        "context": hosted.context,
+        "arithmetic": hosted.model.arithmetic if hosted.loaded else None,
+        "memory_bytes": hosted.bytes or None,
     }
 
 
@@ -123,12 +126,14 @@ def reading_capabilities(hosted: HostedEmbedder) -> dict[str, Any]:
             "rerank": COSINE,
         }
     return {
+        "loaded": hosted.loaded,
         "chat": False,
         "completions": False,
         **more,
         "content": ["text"],
         "context": hosted.context,
         "arithmetic": "float32",
+        "memory_bytes": hosted.bytes or None,
     }
 
 

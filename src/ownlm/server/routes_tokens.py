@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends
 
 from ownlm.server.errors import bad
 from ownlm.server.fields import Body
+from ownlm.server.hosted import Served
 from ownlm.server.messages import check_tools, prompt_ids
 from ownlm.server.principal import Principal
-from ownlm.server.service import Served, Service, principal_of, service_of
+from ownlm.server.service import Service, principal_of, service_of
 
 router = APIRouter()
 
@@ -47,7 +48,7 @@ async def tokenize(
     principal: Annotated[Principal, Depends(principal_of)],
 ) -> dict[str, Any]:
     served = only(body.model, service, principal)
-    model = served.hosted.model
+    model = served.hosted.files
     given = [one for one in (body.prompt, body.content, body.messages) if one is not None]
     if len(given) != 1:
         raise bad("give one of prompt, content and messages", "prompt")
@@ -73,7 +74,7 @@ async def detokenize(
     service: Annotated[Service, Depends(service_of)],
     principal: Annotated[Principal, Depends(principal_of)],
 ) -> dict[str, Any]:
-    tokenizer = only(body.model, service, principal).hosted.model.tokenizer
+    tokenizer = only(body.model, service, principal).hosted.files.tokenizer
     if wrong := [id for id in body.tokens if not 0 <= id < tokenizer.vocab_size]:
         raise bad(f"tokens holds {wrong[0]}, the vocabulary ends at {tokenizer.vocab_size - 1}", "tokens")
     text = tokenizer.decode(body.tokens)
@@ -87,7 +88,7 @@ async def tokenizer_info(
     model: str | None = None,
 ) -> dict[str, Any]:
     served = only(model, service, principal)
-    opened = served.hosted.model
+    opened = served.hosted.files
     names = opened.tokenizer.names
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -106,7 +107,7 @@ async def apply_template(
     service: Annotated[Service, Depends(service_of)],
     principal: Annotated[Principal, Depends(principal_of)],
 ) -> dict[str, Any]:
-    model = only(body.model, service, principal).hosted.model
+    model = only(body.model, service, principal).hosted.files
     tools = check_tools(body.tools or [])
     ids = prompt_ids(model, body.messages, tools=tools, variables=body.chat_template_kwargs)
     return {"prompt": model.tokenizer.decode(ids), "tokens": ids}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ownlm.engine import Piece
-from ownlm.opened import Model
+from ownlm.opened import ModelFiles
 from ownlm.server.reasoning import ReasoningSplit, opens_thinking, thinks
 from ownlm.server.tool_calls import Said, ToolCallReader
 from ownlm.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ class Delta(Said):
 class SaidReader:
     """One choice's. `push` gives what may be shown now; the whole gathers in content, reasoning and tool_calls."""
 
-    def __init__(self, model: Model, prompt: list[int], *, tools: bool = False, forced: bool = False) -> None:
+    def __init__(self, model: ModelFiles, prompt: list[int], *, tools: bool = False, forced: bool = False) -> None:
         self.content = self.reasoning = ""
         self.reasoning_tokens = 0
         self.tool_calls: list[dict[str, Any]] = []

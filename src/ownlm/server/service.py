@@ -13,30 +13,20 @@ from starlette.requests import Request as HttpRequest
 from ownlm.engine.grammar import Grammar
 from ownlm.engine.request import Request
 from ownlm.errors import OwnlmError
-from ownlm.model.lora import LoraAdapter
 from ownlm.opened.asked import make_request
-from ownlm.server.admission import Admission
 from ownlm.server.answering import Answering, Asked, answering, placed
 from ownlm.server.batches.kept import Batches
 from ownlm.server.errors import ApiError, bad, of_engine
 from ownlm.server.fields import SamplingBody, samplers
 from ownlm.server.files import Files
-from ownlm.server.hosted import Hosted
+from ownlm.server.hosted import Hosted, Served
 from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.keys import Keys, seconds_to_tomorrow
 from ownlm.server.limits import Limits
 from ownlm.server.metrics import Metrics
 from ownlm.server.principal import Principal
 from ownlm.server.responses.going import Responses
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """A name that clients may ask for: a model, or a model with an adapter."""
-
-    name: str
-    hosted: Hosted
-    adapter: LoraAdapter | None = None
+from ownlm.server.shelf import Room, Shelf
 
 
 @dataclass(kw_only=True)
@@ -45,6 +35,9 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     # Models that embed and rank, and write nothing.
     embedders: Mapping[str, HostedEmbedder] = field(default_factory=dict)
+    # Which of all of them are loaded is the shelf's to say, within this.
+    room: Room = field(default_factory=Room)
+    shelf: Shelf = field(init=False)
     metrics: Metrics = field(init=False)
     keys: Keys | None = None
     responses: Responses = field(default_factory=Responses)
@@ -58,6 +51,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.hosted)
+        self.shelf = Shelf(self.everything, self.room, self.metrics)
 
     @asynccontextmanager
     async def answering(self, asked: Asked, principal: Principal) -> AsyncIterator[Answering]:
@@ -74,7 +68,7 @@ class Service:
         seconds = self.limits.request_seconds if asked.seconds is None else asked.seconds
         try:
             with self._reserving(name, principal, most):
-                async with answering(asked, principal, seconds=seconds) as answers:
+                async with answering(asked, principal, self.shelf, seconds=seconds) as answers:
                     metrics.queued.labels(name).observe(answers.began - began)
                     yield answers
         finally:
@@ -86,17 +80,16 @@ class Service:
     @asynccontextmanager
     async def reading(
         self,
-        name: str,
-        admission: Admission,
+        model: Hosted | HostedEmbedder,
         principal: Principal,
         *,
         texts: int,
         tokens: int,
         background: bool = False,
     ) -> AsyncIterator[None]:
-        """A place at model `name` for texts that are only read (embeddings, ranking): as answering, counted alike."""
-        metrics, began, seconds = self.metrics, time.monotonic(), self.limits.request_seconds
-        place = placed(admission, principal, texts=texts, tokens=tokens, background=background, seconds=seconds)
+        """A place at a model for texts that are only read (embeddings, ranking): as answering, counted alike."""
+        metrics, name, began, seconds = self.metrics, model.name, time.monotonic(), self.limits.request_seconds
+        place = placed(model, principal, self.shelf, texts=texts, tokens=tokens, background=background, seconds=seconds)
         with self._reserving(name, principal, tokens):
             async with place:
                 metrics.queued.labels(name).observe(time.monotonic() - began)
@@ -160,8 +153,8 @@ class Service:
         found: dict[str, Served] = {}
         for name, hosted in self.hosted.items():
             found[name] = Served(name=name, hosted=hosted)
-            for called, adapter in hosted.adapters.items():
-                found[f"{name}:{called}"] = Served(name=f"{name}:{called}", hosted=hosted, adapter=adapter)
+            for called in hosted.adapters:
+                found[f"{name}:{called}"] = Served(name=f"{name}:{called}", hosted=hosted, adapter=called)
         return found
 
     def find(self, name: str, principal: Principal) -> Served:
@@ -219,9 +212,9 @@ class Service:
                 param="messages",
                 code="context_length_exceeded",
             )
-        asked = samplers(body, served.hosted.model.suggested_sampling) | more
+        asked = samplers(body, served.hosted.files.suggested_sampling) | more
         try:
-            made = make_request(prompt, {**asked, "adapter": served.adapter, "priority": body.priority or 0})
+            made = make_request(prompt, {**asked, "priority": body.priority or 0})
         except OwnlmError as error:
             raise of_engine(error) from error
         # A beginning that another key's request left computed would tell what it asked.
@@ -230,7 +223,6 @@ class Service:
             prompt=made.prompt,
             sampling=made.sampling,
             grammar=grammar,
-            adapter=made.adapter,
             priority=made.priority,
             cache_salt=salt,
         )

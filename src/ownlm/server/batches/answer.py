@@ -15,7 +15,7 @@ from ownlm.errors import OwnlmError
 from ownlm.server.batches.file import read_line
 from ownlm.server.batches.kept import Batch, Line, Usage
 from ownlm.server.batches.lines import make, parse
-from ownlm.server.errors import ApiError, of_engine
+from ownlm.server.errors import LOAD_FAILED, ApiError, of_engine
 from ownlm.server.files import Files
 from ownlm.server.principal import Principal
 from ownlm.server.service import Service
@@ -62,6 +62,9 @@ async def answer(
     except ApiError as error:
         if error.code == "insufficient_quota":
             return Later(seconds=min(_LATER, error.retry_after or _LATER))
+        if error.code == LOAD_FAILED:
+            # Its files may be there again; the line is not to blame.
+            return Later(seconds=_LATER)
         if error.status == 503:
             return Later(seconds=_SOON, blamed=True)
         return Answered(text=_response(line, error.status, error.openai()), ok=False)

@@ -27,12 +27,13 @@ from ownlm.server.dialects.anthropic_blocks import BlockWriter
 from ownlm.server.dialects.anthropic_messages import functions, to_openai
 from ownlm.server.errors import bad
 from ownlm.server.fields import Body, Number, SamplingBody
+from ownlm.server.hosted import Served
 from ownlm.server.messages import prompt_ids
 from ownlm.server.principal import Principal
 from ownlm.server.reasoning import opens_thinking
 from ownlm.server.response_format import for_schema
 from ownlm.server.said import SaidReader
-from ownlm.server.service import Served, Service, principal_of, service_of
+from ownlm.server.service import Service, principal_of, service_of
 from ownlm.server.streamed import streamed
 
 router = APIRouter()
@@ -109,7 +110,7 @@ class Talk:
     def reader(self, asked: Asked) -> SaidReader:
         choice = self.choice
         prompt = asked.requests[0].prompt
-        return SaidReader(self.served.hosted.model, prompt, tools=bool(choice.tools), forced=choice.forced)
+        return SaidReader(self.served.hosted.files, prompt, tools=bool(choice.tools), forced=choice.forced)
 
     def writer(self) -> BlockWriter:
         thinking = self.body.thinking
@@ -178,12 +179,12 @@ def read(body: MessagesBody, served: Served, service: Service, principal: Princi
         longest=body.max_tokens,
         param="max_tokens",
     )
-    return Asked(hosted=served.hosted, requests=[request]), choice
+    return Asked(served=served, requests=[request]), choice
 
 
 def prompt_of(body: CountBody, served: Served, service: Service, choice: ToolChoice) -> list[int]:
     """The conversation's ids. Where the assistant has the last word, the answer goes on from that."""
-    model, variables = served.hosted.model, dict[str, Any]()
+    model, variables = served.hosted.files, dict[str, Any]()
     if body.thinking is not None:
         variables["enable_thinking"] = body.thinking.type != "disabled"
     if body.output_config is not None and body.output_config.effort is not None:

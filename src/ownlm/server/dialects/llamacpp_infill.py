@@ -20,9 +20,10 @@ from ownlm.server import sse
 from ownlm.server.answering import Answering, Asked, unless_gone
 from ownlm.server.errors import bad
 from ownlm.server.fields import Body, Number, SamplingBody, check_stream, most_tokens, structured
+from ownlm.server.hosted import Served
 from ownlm.server.principal import Principal
 from ownlm.server.routes_tokens import only
-from ownlm.server.service import Served, Service, principal_of, service_of
+from ownlm.server.service import Service, principal_of, service_of
 from ownlm.server.streamed import streamed
 from ownlm.tokenizer import FillMarks, fill_marks, fill_prompt
 
@@ -81,7 +82,7 @@ def read(body: InfillBody, served: Served, service: Service, principal: Principa
     longest = min(max(1, longest), served.hosted.context // 2)
     files = [(one.filename, one.text) for one in body.input_extra or ()]
     marks, room = marks_of(served, "model"), served.hosted.context - longest
-    tokenizer = served.hosted.model.tokenizer
+    tokenizer = served.hosted.files.tokenizer
     prompt = fill_prompt(tokenizer, marks, body.input_prefix + body.prompt, body.input_suffix, files=files, room=room)
     more: dict[str, Any] = {} if body.repeat_penalty is None else {"repetition_penalty": body.repeat_penalty}
     request = service.request(
@@ -94,11 +95,11 @@ def read(body: InfillBody, served: Served, service: Service, principal: Principa
         stop_ids=[*marks.ends, *(body.stop_token_ids or ())],
         **more,
     )
-    return Asked(hosted=served.hosted, requests=[request])
+    return Asked(served=served, requests=[request])
 
 
 def marks_of(served: Served, param: str) -> FillMarks:
-    marks = fill_marks(served.hosted.model.tokenizer)
+    marks = fill_marks(served.hosted.files.tokenizer)
     if marks is None:
         raise bad("this model was not made to fill in: it knows no marks of a prefix and a suffix", param)
     return marks

@@ -24,10 +24,11 @@ from ownlm.server.answering import Answering, Asked, unless_gone
 from ownlm.server.asking import ToolChoice, request_of
 from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, check_stream, structured
+from ownlm.server.hosted import Served
 from ownlm.server.messages import check_tools, prompt_ids
 from ownlm.server.principal import Principal
 from ownlm.server.said import Delta, SaidReader, logprob_entry
-from ownlm.server.service import Served, Service, principal_of, service_of
+from ownlm.server.service import Service, principal_of, service_of
 from ownlm.server.streamed import streamed
 
 router = APIRouter()
@@ -86,7 +87,7 @@ def read(body: ChatBody, served: Served, service: Service, principal: Principal)
         raise bad("top_logprobs needs logprobs: true", "top_logprobs")
     if body.store:
         raise bad("store is not supported in chat completions; /v1/responses keeps what it is asked to", "store")
-    model = served.hosted.model
+    model = served.hosted.files
     choice = _choice(body)
     variables = dict(body.chat_template_kwargs or {})
     if body.reasoning_effort is not None:
@@ -116,7 +117,7 @@ def read(body: ChatBody, served: Served, service: Service, principal: Principal)
         cache=body.explain_cache,
         usage=bool(body.stream_options and body.stream_options.include_usage),
     )
-    return Asked(hosted=served.hosted, requests=[request]), wanted
+    return Asked(served=served, requests=[request]), wanted
 
 
 def _choice(body: ChatBody) -> ToolChoice:
@@ -147,7 +148,7 @@ def _choice(body: ChatBody) -> ToolChoice:
 def readers(asked: Asked, served: Served, wanted: Wanted) -> list[SaidReader]:
     """One for each choice."""
     return [
-        SaidReader(served.hosted.model, request.prompt, tools=bool(wanted.choice.tools), forced=wanted.choice.forced)
+        SaidReader(served.hosted.files, request.prompt, tools=bool(wanted.choice.tools), forced=wanted.choice.forced)
         for request in asked.requests
         for _ in range(request.sampling.n)
     ]
@@ -155,7 +156,7 @@ def readers(asked: Asked, served: Served, wanted: Wanted) -> list[SaidReader]:
 
 async def chunks(answers: Answering, served: Served, wanted: Wanted, head: dict[str, Any]) -> AsyncGenerator[bytes]:
     """The events of a stream."""
-    tokenizer, extra = served.hosted.model.tokenizer, {"usage": None} if wanted.usage else {}
+    tokenizer, extra = served.hosted.files.tokenizer, {"usage": None} if wanted.usage else {}
     said = readers(answers.asked, served, wanted)
     fixed = {**head, "object": "chat.completion.chunk"}
 
@@ -207,7 +208,7 @@ async def whole(
         choice: dict[str, Any] = {"index": index, "message": message, "logprobs": None}
         choice["finish_reason"] = "tool_calls" if reader.calls and reason == "stop" else reason
         if wanted.logprobs:
-            entries = [logprob_entry(piece, served.hosted.model.tokenizer) for piece in drawn]
+            entries = [logprob_entry(piece, served.hosted.files.tokenizer) for piece in drawn]
             choice["logprobs"] = {"content": entries, "refusal": None}
         if wanted.token_ids:
             choice["token_ids"] = [piece.token_id for piece in drawn]

@@ -21,9 +21,10 @@ from ownlm.server.answering import Answering, Asked, unless_gone
 from ownlm.server.dialects.llamacpp_infill import marks_of
 from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, check_stream, most_tokens, structured
+from ownlm.server.hosted import Served
 from ownlm.server.principal import Principal
 from ownlm.server.said import LEAST
-from ownlm.server.service import Served, Service, principal_of, service_of
+from ownlm.server.service import Service, principal_of, service_of
 from ownlm.server.streamed import streamed
 from ownlm.tokenizer import Tokenizer, fill_prompt
 
@@ -57,7 +58,7 @@ async def completions(
     head["model"] = body.model
     if body.stream:
         return await streamed(
-            http, service, asked, principal, lambda answers: chunks(answers, served.hosted.model.tokenizer, body, head)
+            http, service, asked, principal, lambda answers: chunks(answers, served.hosted.files.tokenizer, body, head)
         )
     return JSONResponse(await unless_gone(http, whole(service, asked, principal, served, body, head)))
 
@@ -67,7 +68,7 @@ def read(body: CompletionBody, served: Served, service: Service, principal: Prin
     n = body.n or 1
     if body.best_of is not None and body.best_of != n:
         raise bad("best_of other than n is not supported", "best_of")
-    tokenizer = served.hosted.model.tokenizer
+    tokenizer = served.hosted.files.tokenizer
     more: dict[str, Any] = {}
     if body.suffix is None:
         prompts = _prompts(body.prompt, tokenizer)
@@ -98,7 +99,7 @@ def read(body: CompletionBody, served: Served, service: Service, principal: Prin
                 **more,
             )
         )
-    return Asked(hosted=served.hosted, requests=requests)
+    return Asked(served=served, requests=requests)
 
 
 def _prompts(given: str | list[str] | list[int] | list[list[int]], tokenizer: Tokenizer) -> list[list[int]]:
@@ -180,7 +181,7 @@ async def chunks(
 async def whole(
     service: Service, asked: Asked, principal: Principal, served: Served, body: CompletionBody, head: dict[str, Any]
 ) -> dict[str, Any]:
-    tokenizer, owners = served.hosted.model.tokenizer, _owners(asked)
+    tokenizer, owners = served.hosted.files.tokenizer, _owners(asked)
     pieces: list[list[Piece]] = [[] for _ in owners]
     async with service.answering(asked, principal) as answers:
         async with aclosing(answers.bunches()) as bunches:

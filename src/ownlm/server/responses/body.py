@@ -15,6 +15,7 @@ from ownlm.server.answering import Asked
 from ownlm.server.asking import ToolChoice, request_of
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.fields import Body, SamplingBody, check_stream, structured
+from ownlm.server.hosted import Served
 from ownlm.server.messages import prompt_ids
 from ownlm.server.principal import Principal
 from ownlm.server.response_format import grammar_of, schema_grammar
@@ -22,7 +23,7 @@ from ownlm.server.responses.items import messages_of
 from ownlm.server.responses.tools import Tools, flat, in_our_names, read_tools
 from ownlm.server.responses.writer import Writer
 from ownlm.server.said import SaidReader
-from ownlm.server.service import Served, Service
+from ownlm.server.service import Service
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _LOGPROBS = "message.output_text.logprobs"
@@ -131,10 +132,10 @@ def question_of(
         )
     except ApiError as error:
         raise in_our_names(error) from error
-    model, sampling = served.hosted.model, request.sampling
+    model, sampling = served.hosted.files, request.sampling
     reader = SaidReader(model, request.prompt, tools=bool(tools.choice.tools), forced=tools.choice.forced)
     background = bool(body.background)
-    asked = Asked(hosted=served.hosted, requests=[request])
+    asked = Asked(served=served, requests=[request])
     response = _begun(body, tools, store=store) | {"temperature": sampling.temperature, "top_p": sampling.top_p}
     return Question(
         owner=principal.id,
@@ -177,7 +178,7 @@ def _prompt(
     if not messages:
         raise bad("input must hold at least one item", "input")
     return prompt_ids(
-        served.hosted.model,
+        served.hosted.files,
         messages,
         tools=choice.tools,
         variables=variables,
