@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ownlm.cli import serve as command
+from ownlm.cli.serve_models import find_models
 from ownlm.engine import EngineConfig
 from ownlm.errors import OwnlmError
 from ownlm.opened import load, load_embedder
@@ -258,9 +258,7 @@ def test_a_model_is_asked_for_what_it_can_do(server: Server) -> None:
 
 def test_the_command_opens_both_kinds(workshop: Path) -> None:
     named = (f"writes={workshop / 'base'}", str(BERT / "embedder"))
-    hosted, embedders = command._open(named, (), Limits(), max_sequences=2, cache_tokens=512)
-    for one in (*hosted.values(), *embedders.values()):
-        one.close()
-    assert [*hosted] == ["writes"] and [*embedders] == ["embedder"]
+    found = find_models(named, (), Limits(), max_sequences=2, cache_tokens=512)
+    assert [*found.hosted] == ["writes"] and [*found.embedders] == ["embedder"]
     with pytest.raises(OwnlmError, match="none is served"):
-        command._open(named[1:], ("x=y",), Limits(), max_sequences=2, cache_tokens=512)
+        find_models(named[1:], ("x=y",), Limits(), max_sequences=2, cache_tokens=512)
