@@ -38,6 +38,24 @@ def test_an_answer_is_the_models_own(server: Server, workshop: Path) -> None:
     assert found["object"] == "chat.completion" and found["id"].startswith("chatcmpl-")
 
 
+def test_a_prompt_that_is_not_found_computed_is_explained(server: Server) -> None:
+    for said, before in (("Monday", None), ("Friday", "Monday")):
+        messages = [{"role": "user", "content": f"It is {said}. Who are you?"}]
+        for stream in (False, True):
+            asked = {"messages": messages, "explain_cache": True, "cache_salt": "explained"}
+            more = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+            answer = chat(server, **asked, **more)
+            usage = (answer.events()[-1] if stream else answer.json())["usage"]
+            told = usage["prompt_tokens_details"]["first_difference"]
+            if stream:
+                assert told == {"same_tokens": usage["prompt_tokens"], "token": None, "token_before": None}
+            elif before is None:
+                assert told is None
+            else:
+                assert told["token"] == "F" and told["token_before"] == "M"
+    assert "first_difference" not in chat(server).json()["usage"]["prompt_tokens_details"]
+
+
 def test_a_stream_says_the_same_in_order(server: Server) -> None:
     whole = chat(server).json()["choices"][0]
     answer = chat(server, stream=True, stream_options={"include_usage": True})

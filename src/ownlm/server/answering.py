@@ -22,6 +22,7 @@ from ownlm.errors import OwnlmError
 from ownlm.server.admission import Admission
 from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.hosted import Hosted
+from ownlm.server.last_prompts import Difference
 from ownlm.server.principal import Principal
 
 # The priority of what is in the background: behind everybody, and among its like by what a request names.
@@ -67,6 +68,7 @@ class Answering:
     asked: Asked
     answers: list[AsyncAnswer]
     seconds: float
+    differences: Sequence[Difference | None] = ()
     began: float = field(default_factory=time.monotonic)
     first_piece: float | None = None
     completion_tokens: int = 0
@@ -109,6 +111,14 @@ class Answering:
     @property
     def prompt_tokens(self) -> int:
         return self.asked.prompt_tokens
+
+    def prompt_details(self, *, explained: bool | None) -> dict[str, Any]:
+        """OpenAI's prompt_tokens_details; `explained`: with why no more of the (first) prompt was found computed."""
+        found: dict[str, Any] = {"cached_tokens": self.cached_tokens}
+        if explained:
+            difference = self.differences[0]
+            found["first_difference"] = difference and difference.told(self.asked.hosted.model.tokenizer)
+        return found
 
     @property
     def cached_tokens(self) -> int:
@@ -172,6 +182,7 @@ async def answering(asked: Asked, principal: Principal, *, seconds: float) -> As
     async with place, AsyncExitStack() as held:
         waited = time.monotonic() - began
         answers: list[AsyncAnswer] = []
+        differences = [asked.hosted.last_prompts.note(request) for request in asked.requests]
         held.callback(_cancel, answers)
         try:
             for request in asked.requests:
@@ -180,7 +191,8 @@ async def answering(asked: Asked, principal: Principal, *, seconds: float) -> As
                 answers.append(submit(request) if request.grammar is None else await asyncio.to_thread(submit, request))
         except OwnlmError as error:
             raise of_engine(error) from error
-        yield Answering(asked=asked, answers=answers, seconds=seconds if asked.background else seconds - waited)
+        left = seconds if asked.background else seconds - waited
+        yield Answering(asked=asked, answers=answers, differences=differences, seconds=left)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from ownlm.engine.background import AsyncAnswer, EngineStopped, EngineThread, St
 from ownlm.model.lora import LoraAdapter
 from ownlm.opened import Model
 from ownlm.server.admission import Admission
+from ownlm.server.last_prompts import LastPrompts
 from ownlm.server.limits import Limits
 
 log = logging.getLogger("ownlm.server")
@@ -35,6 +36,7 @@ class Hosted:
         self.name, self.model = name, model
         self.created = int(time.time())
         self.adapters = {called: _adapter(model, folder) for called, folder in (adapters or {}).items()}
+        self.last_prompts = LastPrompts()
         self.restarts = 0
         self.fatal = False
         self._failures: deque[float] = deque()

@@ -46,6 +46,7 @@ class ChatBody(SamplingBody):
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     return_token_ids: bool | None = None
+    explain_cache: bool | None = None
     # They change no answer.
     store: bool | None = None
     safety_identifier: str | None = None
@@ -60,6 +61,7 @@ class Wanted:
     logprobs: bool = False
     token_ids: bool = False
     usage: bool = False
+    cache: bool | None = False
 
 
 @router.post("/v1/chat/completions", response_model=None)
@@ -111,6 +113,7 @@ def read(body: ChatBody, served: Served, service: Service, principal: Principal)
         choice=choice,
         logprobs=bool(body.logprobs),
         token_ids=bool(body.return_token_ids),
+        cache=body.explain_cache,
         usage=bool(body.stream_options and body.stream_options.include_usage),
     )
     return Asked(hosted=served.hosted, requests=[request]), wanted
@@ -178,7 +181,7 @@ async def chunks(answers: Answering, served: Served, wanted: Wanted, head: dict[
             if (reason := pieces[-1].finish_reason) is not None:
                 yield chunk(index, {}, "tool_calls" if said[index].calls and reason == "stop" else reason)
     if wanted.usage:
-        yield sse.event({**fixed, "choices": [], "usage": usage(answers, said)})
+        yield sse.event({**fixed, "choices": [], "usage": usage(answers, said, wanted)})
     yield sse.DONE
 
 
@@ -209,18 +212,18 @@ async def whole(
         if wanted.token_ids:
             choice["token_ids"] = [piece.token_id for piece in drawn]
         choices.append(choice)
-    found = {**head, "object": "chat.completion", "choices": choices, "usage": usage(answers, said)}
+    found = {**head, "object": "chat.completion", "choices": choices, "usage": usage(answers, said, wanted)}
     if wanted.token_ids:
         found["prompt_token_ids"] = asked.requests[0].prompt
     return found
 
 
-def usage(answers: Answering, said: list[SaidReader]) -> dict[str, Any]:
+def usage(answers: Answering, said: list[SaidReader], wanted: Wanted) -> dict[str, Any]:
     return {
         "prompt_tokens": answers.prompt_tokens,
         "completion_tokens": answers.completion_tokens,
         "total_tokens": answers.prompt_tokens + answers.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": answers.cached_tokens},
+        "prompt_tokens_details": answers.prompt_details(explained=wanted.cache),
         "completion_tokens_details": {"reasoning_tokens": sum(one.reasoning_tokens for one in said)},
     }
 

@@ -41,6 +41,7 @@ class CompletionBody(SamplingBody):
     suffix: str | None = None
     best_of: int | None = None
     return_token_ids: bool | None = None
+    explain_cache: bool | None = None
 
 
 @router.post("/v1/completions", response_model=None)
@@ -201,7 +202,7 @@ def usage(answers: Answering, body: CompletionBody) -> dict[str, Any]:
         "prompt_tokens": answers.prompt_tokens,
         "completion_tokens": drawn,
         "total_tokens": answers.prompt_tokens + drawn,
-        "prompt_tokens_details": {"cached_tokens": answers.cached_tokens},
+        "prompt_tokens_details": answers.prompt_details(explained=body.explain_cache),
     }
 
 
