@@ -177,7 +177,7 @@ def serve(
         from ownlm.server.on_ray import Cluster, serve_on_ray
 
         cluster = Cluster(on=on, replicas=replicas, cpus=replica_cpus, gpus=replica_gpus)
-        named = [_named(model) for model in _some(models)]
+        named = [named_model(model) for model in _some(models)]
         if cluster.is_local:
             for _, model in named:
                 fetch_if_starter(model)
@@ -230,11 +230,11 @@ def _open(
 
     named: dict[str, str] = {}
     for written in _some(models):
-        name, model = _named(written)
+        name, model = named_model(written)
         if name in named:
             raise OwnlmError(f"two models would be called {name}; name one of them otherwise: NAME={model}")
         named[name] = model
-    own = dict(_named(one, needs_name=True) for one in adapters)
+    own = dict(named_model(one, needs_name=True) for one in adapters)
     most = max_sequences or EngineConfig.max_sequences
     config = EngineConfig(
         max_sequences=most, cache_tokens=cache_tokens, step_tokens=max(EngineConfig.step_tokens, most)
@@ -260,7 +260,7 @@ def _open(
     return found, embedders
 
 
-def _named(written: str, *, needs_name: bool = False) -> tuple[str, str]:
+def named_model(written: str, *, needs_name: bool = False) -> tuple[str, str]:
     """NAME=MODEL, or a MODEL that is called by its last part."""
     from ownlm.errors import OwnlmError
 
