@@ -15,7 +15,7 @@ from ownlm.cli.main import run as ownlm
 from ownlm.errors import OwnlmError
 from ownlm.opened import convert, load, read_files
 from ownlm.opened.deployment.engines import ENGINES
-from ownlm.opened.deployment.export import export_deployment
+from ownlm.opened.deployment.export import export_deployment, label
 from ownlm.opened.deployment.ollama import modelfile
 from ownlm.tokenizer import ModelTemplate
 
@@ -54,10 +54,10 @@ def test_a_folder_holds_the_model_and_how_it_is_served(workshop: Path, tmp_path:
     assert after.template is not None
 
     [compose] = yaml(folder / "compose.yaml")
-    [(label, service)] = compose["services"].items()
+    [(called, service)] = compose["services"].items()
     deployment, exposed = yaml(folder / "kubernetes" / "server.yaml")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
-    assert label == deployment["metadata"]["name"] == exposed["metadata"]["name"] == "mine-1-0"
+    assert called == deployment["metadata"]["name"] == exposed["metadata"]["name"] == "mine-1-0"
     assert service["image"] == container["image"] == facts.image and "latest" not in facts.image
     assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
     command = [*service["entrypoint"], *service["command"]]
@@ -91,6 +91,13 @@ def test_kubernetes_knows_every_field(workshop: Path, tmp_path: Path, engine: st
     for path in (folder / "kubernetes").iterdir():
         for one in yaml(path):
             kubernetes_validate.validate(one, "1.30", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("Qwen3-0.6B", "qwen3-0-6b"), ("1.5", "model-1-5"), ("On", "model-on"), ("7_", "model-7")]
+)
+def test_a_name_becomes_one_for_kubernetes(name: str, found: str) -> None:
+    assert label(name) == found
 
 
 def test_a_gguf_file_stays_as_it_is(workshop: Path, tmp_path: Path) -> None:

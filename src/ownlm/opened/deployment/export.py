@@ -32,6 +32,8 @@ from ownlm.opened.files import ModelFiles, read_files
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+# What a YAML reader takes for something else than text.
+_YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 # Where nothing is said: room for keys and values grows with it, whether it is used or not.
 _CONTEXT = 8192
 _FIX = "free some space, or name another --to"
@@ -113,7 +115,7 @@ def _write_around(folder: Path, engine: Engine, served: Served, *, size: int, li
     facts: dict[str, Any] = {
         "engine": engine,
         "served": served,
-        "label": _label(served.name),
+        "label": label(served.name),
         "gigabytes": size / 1e9,
         "memory": f"{math.ceil(size / 2**30) + 2}Gi",
         "storage": f"{math.ceil(size / 2**30) + 1}Gi",
@@ -147,10 +149,10 @@ def _in_container(engine: Engine, served: Served, *, key: str) -> list[str]:
     return engine.command(served, place)
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     """A name as Kubernetes wants it: small letters, digits and dashes, a letter first."""
-    label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].rstrip("-")
-    return label if label[:1].isalpha() else f"model-{label}".rstrip("-")
+    found = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].rstrip("-")
+    return found if found[:1].isalpha() and found not in _YAML_WORDS else f"model-{found}".rstrip("-")
 
 
 @contextmanager
