@@ -131,15 +131,15 @@ class Judge:
         try:
             path = f"{url.path.rstrip('/')}/chat/completions" + (f"?{url.query}" if url.query else "")
             connection.request("POST", path, body, headers)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise ValueError(f"status {answer.status}")
-            found = b""
-            while part := answer.read1(16 * 2**10):
-                found += part
-                if len(found) > _BYTES or time.monotonic() > until:
-                    raise ValueError("too long")
-            return found
+            with connection.getresponse() as answer:
+                if answer.status != 200:
+                    raise ValueError(f"status {answer.status}")
+                found = b""
+                while part := answer.read1(16 * 2**10):
+                    found += part
+                    if len(found) > _BYTES or time.monotonic() > until:
+                        raise ValueError("too long")
+                return found
         finally:
             connection.close()
 

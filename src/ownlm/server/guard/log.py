@@ -36,17 +36,18 @@ class DecisionLog:
 
     def __init__(self, folder: Path) -> None:
         self._lock = _held(folder)
+        path = folder / NAME
         try:
             self._salt = _salt(folder / SALT)
+            self._number, self._last, torn = _end(path)
             # Without a buffer: what a full disk did not take must not be written later.
-            self._file = (folder / NAME).open("ab", buffering=0)
-            (folder / NAME).chmod(0o600)
-            self._number, self._last, torn = _end(folder / NAME)
-            self._size = (folder / NAME).stat().st_size - torn
+            self._file = path.open("ab", buffering=0)
+            path.chmod(0o600)
+            self._size = path.stat().st_size - torn
             self._file.truncate(self._size)
         except OSError as error:
             self._lock.close()
-            raise OwnlmError(f"{folder / NAME} cannot be written: {error.strerror}; name another --data") from None
+            raise OwnlmError(f"{path} cannot be written: {error.strerror}; name another --data") from None
         except OwnlmError:
             self._lock.close()
             raise
@@ -141,7 +142,7 @@ def _salt(path: Path) -> bytes:
 
 def _end(path: Path) -> tuple[int, str, int]:
     """Of a log: its last line's number and hash, and how many bytes behind it are no whole line."""
-    size = path.stat().st_size
+    size = path.stat().st_size if path.exists() else 0
     if not size:
         return 0, BEGINNING, 0
     with path.open("rb") as file:

@@ -150,9 +150,9 @@ def _rule(table: _RuleTable, refusal: str) -> Rule:
     finder, judge = _finder(table), table.guard_model
     outputs = table.where in ("output", "both")
     if judge is not None:
+        _check_judge(judge)
         if table.action == "mask":
             raise OwnlmError("a guard model judges a text and finds no place in it; refuse or log")
-        _check_judge(judge)
     elif outputs and table.hold is None:
         assert finder is not None
         if finder.longest is None:
