@@ -15,6 +15,8 @@ from ownlm.server.guard.policy import Policy, Rule, read_policy
 from ownlm.server.guard.said import SaidCheck
 from ownlm.tokenizer import Tokenizer
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "server.md"
+
 
 def policy(folder: Path, text: str) -> Policy:
     (folder / "policy.toml").write_text(text, encoding="utf-8")
@@ -23,6 +25,15 @@ def policy(folder: Path, text: str) -> Policy:
 
 def rule(what: str, folder: Path, *, where: str = "output", action: str = "mask", more: str = "") -> Rule:
     return policy(folder, f'[[rules]]\nname = "r"\nwhere = "{where}"\naction = "{action}"\n{what}\n{more}').rules[0]
+
+
+def test_the_documented_policy_is_one(tmp_path: Path) -> None:
+    sample = DOCS.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    rules = policy(tmp_path, sample).rules
+    assert [rule.name for rule in rules] == ["house secrets", "access keys", "people", "harm"]
+    assert (
+        rules[0].refusal != rules[3].refusal == "I cannot help with that." and rules[2].masked("e-mail") == "[e-mail]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +183,9 @@ def test_a_rule_that_wants_the_whole_sends_nothing_before(tmp_path: Path) -> Non
 
 def test_a_rule_that_only_notes_changes_nothing(tmp_path: Path) -> None:
     check = SaidCheck([rule('words = ["Bluebird"]', tmp_path, action="log")], "", quiet_id=0)
-    outcomes = [check.push(bunch) for bunch in pieces_of(TEXT, random.Random(3))]
+    bunches = pieces_of(TEXT, random.Random(3))
+    outcomes = [check.push(bunch) for bunch in bunches]
+    assert [outcome.pieces for outcome in outcomes] == bunches, "and holds nothing back"
     sent = [piece for outcome in outcomes for piece in outcome.pieces]
     assert "".join(piece.text for piece in sent) == TEXT and {piece.token_id for piece in sent} == {7}
     assert [one.text.lower() for outcome in outcomes for one in outcome.decisions] == ["blue\u200bbird", "bluebird"] * 3

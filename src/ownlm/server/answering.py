@@ -83,19 +83,17 @@ class Answering:
     principal: Principal | None = None
     refusal: str | None = None
 
-    async def bunches(self) -> AsyncGenerator[Bunch]:
+    def bunches(self) -> AsyncGenerator[Bunch]:
         """What may be sent: pieces of one choice that are there together."""
         if self.refusal is not None:
-            for index in range(self.asked.texts):
-                yield index, [refusal_piece(self.refusal, quiet_id(self.asked.hosted))]
-            return
+            return self._refused(self.refusal)
         if self.guard is None or self.principal is None:
-            allowed = self.drawn()
-        else:
-            allowed = self.guard.said(self, self.principal)
-        async with aclosing(allowed) as bunches:
-            async for bunch in bunches:
-                yield bunch
+            return self.drawn()
+        return self.guard.said(self, self.principal)
+
+    async def _refused(self, refusal: str) -> AsyncGenerator[Bunch]:
+        for index in range(self.asked.texts):
+            yield index, [refusal_piece(refusal, quiet_id(self.asked.hosted))]
 
     def ended_by_guard(self, reason: str | None) -> None:
         """A choice has ended in a refusal, whether or not the engine has ended it as well."""

@@ -20,6 +20,7 @@ from ownlm.engine import Request
 from ownlm.server.errors import ApiError
 from ownlm.server.guard.asked import AskedCheck
 from ownlm.server.guard.decision import Decision
+from ownlm.server.guard.find import LONGEST
 from ownlm.server.guard.judge import JudgeFailed, judges_of
 from ownlm.server.guard.log import DecisionLog
 from ownlm.server.guard.policy import Policy, Rule
@@ -28,13 +29,15 @@ from ownlm.server.guard.said import BEFORE, SaidCheck
 from ownlm.server.hosted import Hosted
 from ownlm.server.logs import request_id
 from ownlm.server.principal import Principal
-from ownlm.tokenizer import fill_marks
+from ownlm.tokenizer import Tokenizer, fill_marks
 
 if TYPE_CHECKING:
     from ownlm.server.answering import Answering, Asked, Bunch
 
 log = logging.getLogger("ownlm.server")
 
+# Tokens before an answer that are read with it: at least as many characters as any rule's longest match.
+_BEFORE = LONGEST + BEFORE
 # A text as long as this is looked at in a thread.
 _LONG = 4096
 
@@ -86,9 +89,11 @@ class Guard:
         """The bunches of `answers` that may be sent."""
         asked = answers.asked
         rules = [rule for rule in self._rules_for(names_of(asked), principal) if rule.output]
-        quiet = quiet_id(asked.hosted)
+        quiet, tokenizer = quiet_id(asked.hosted), asked.hosted.model.tokenizer
         owners = [request for request in asked.requests for _ in range(request.sampling.n)]
-        checks = [SaidCheck(rules, _before(one, asked.hosted), quiet_id=quiet) for one in owners] if rules else []
+        checks = (
+            [SaidCheck(rules, text_before(one.prompt, tokenizer), quiet_id=quiet) for one in owners] if rules else []
+        )
         going = len(owners)
         async with aclosing(answers.drawn()) as bunches:
             async for index, pieces in bunches:
@@ -104,7 +109,7 @@ class Guard:
                     for rule in rules:
                         if rule.judge is None:
                             continue
-                        prompt = asked.hosted.model.tokenizer.decode(owners[index].prompt, skip_special=True)
+                        prompt = tokenizer.decode(owners[index].prompt, skip_special=True)
                         decision = await self._judged(rule, prompt, check.whole)
                         if decision is not None:
                             outcome.decisions.append(decision)
@@ -190,20 +195,17 @@ def _asking(request: Request, prompt: list[int], context: int) -> Request:
     return replace(request, prompt=prompt, sampling=sampling)
 
 
-def _before(request: Request, hosted: Hosted) -> str:
-    """What the answer goes on from: the prompt's last run of text, or the prefix of a gap that is filled."""
-    tokenizer, prompt = hosted.model.tokenizer, request.prompt
-    special = set(tokenizer.special.values())
-    end = len(prompt)
+def text_before(prompt: list[int], tokenizer: Tokenizer) -> str:
+    """What an answer goes on from: the prompt's last run of text, or the end of the prefix whose gap it fills."""
+    special, end = set(tokenizer.special.values()), len(prompt)
     marks = fill_marks(tokenizer)
-    if marks is not None and prompt and prompt[-1] == marks.middle and marks.suffix in prompt:
+    if marks is not None and prompt[-1:] == [marks.middle] and marks.suffix in prompt:
         end = len(prompt) - 1 - prompt[::-1].index(marks.suffix)
         if marks.prefix in prompt[end:]:
-            # The suffix came first.
-            end = len(prompt) - 1
+            end = len(prompt) - 1  # the suffix came first
     begin = end
-    while begin > 0 and end - begin < 1200 and 0 <= prompt[begin - 1] < tokenizer.vocab_size:
+    while begin > max(0, end - _BEFORE) and 0 <= prompt[begin - 1] < tokenizer.vocab_size:
         if prompt[begin - 1] in special:
             break
         begin -= 1
-    return tokenizer.decode(prompt[begin:end])[-1200 - BEFORE :]
+    return tokenizer.decode(prompt[begin:end])

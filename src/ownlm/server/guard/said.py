@@ -71,7 +71,7 @@ class SaidCheck:
         elif ended or (not self._all and len(self._text) >= self._looked + _STEP):
             self._looked = len(self._text)
             self._look(outcome, ended)
-        if not self._all or (ended and outcome.refused is None):
+        if not self._changes or not self._all or (ended and outcome.refused is None):
             self._let_out(outcome)
         return outcome
 
@@ -111,8 +111,8 @@ class SaidCheck:
         while self._held:
             piece = self._held[0]
             end = self._sent + len(piece.text)
-            if end > self._done:
-                break
+            if self._changes and end > self._done:
+                break  # what is only noted holds nothing back
             self._held.popleft()
             outcome.pieces.append(self._shown(piece, self._sent, end))
             self._sent = end
