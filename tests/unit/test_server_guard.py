@@ -77,6 +77,17 @@ key_from = "TEST_GUARD_KEY"
 seconds = 0.5
 
 [[rules]]
+name = "judged softly"
+where = "input"
+action = "refuse"
+models = ["free"]
+keys = ["softly"]
+[rules.guard_model]
+model = "gone"
+url = "http://127.0.0.1:9/v1"
+on_failure = "allow"
+
+[[rules]]
 name = "judged here"
 where = "input"
 action = "refuse"
@@ -202,7 +213,7 @@ def world(workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             batches=Batches(store),
             guard=Guard(policy, DecisionLog(data), hosted.get),
         )
-        names = {name: keys.add(name) for name in ("anna", "ben", "judged-here")}
+        names = {name: keys.add(name) for name in ("anna", "ben", "judged-here", "softly")}
         with serving(make_app(service)) as server:
             yield World(server, data, hosted, scripts, judge, names, submitted)
     found = verify(data / NAME)
@@ -496,6 +507,13 @@ def test_a_model_served_here_may_judge(world: World, verdict: str, said: str) ->
     world.scripts["strict"].says(verdict)
     world.scripts["free"].says("Well.")
     assert ask(world, "chat", "free", "How?", stream=False, key="judged-here")[0] == said
+
+
+def test_a_guard_model_that_is_gone_lets_pass_where_the_policy_says_so(world: World) -> None:
+    world.scripts["free"].says("Well.")
+    assert ask(world, "chat", "free", "How?", stream=False, key="softly")[0] == "Well."
+    last = world.decisions()[-1]
+    assert (last["rule"], last["action"], last["because"]) == ("judged softly", "allow", "no answer that can be read")
 
 
 def test_decisions_are_counted(world: World) -> None:

@@ -53,6 +53,7 @@ class SaidCheck:
         self._sent = self._begun = len(self._text)
         self._done = max(0, self._sent - self._window)
         self._looked = self._sent
+        self._noted = 0  # matches that begin before it have been noted, if they are only noted
         self._held: deque[Piece] = deque()
         self._masks: list[Match] = []
         self.whole = ""  # where a rule wants the whole answer
@@ -94,8 +95,8 @@ class SaidCheck:
                     found.append((start, end, rule.action != "refuse", rule, kind))
         done = until
         for start, end, _, rule, kind in sorted(found, key=lambda one: one[:3]):
-            if rule.action == "log" and start < self._done:
-                continue  # it was noted then
+            if rule.action == "log" and start < self._noted:
+                continue
             outcome.decisions.append(
                 Decision(rule=rule, where="output", action=rule.action, text=self._text[start:end])
             )
@@ -105,7 +106,7 @@ class SaidCheck:
             if rule.action == "mask":
                 self._masks.append((max(start, self._done, self._sent), end, rule.masked(kind)))
                 done = max(done, end)
-        self._done = done
+        self._done, self._noted = done, until
 
     def _let_out(self, outcome: Outcome) -> None:
         while self._held:
@@ -122,7 +123,7 @@ class SaidCheck:
         if (gone := min(self._sent, self._done) - BEFORE) > _LETS_GO:
             self._text = self._text[gone:]
             self._sent, self._done, self._looked = self._sent - gone, self._done - gone, self._looked - gone
-            self._begun = max(0, self._begun - gone)
+            self._begun, self._noted = max(0, self._begun - gone), self._noted - gone
             self._masks = [(begin - gone, end - gone, instead) for begin, end, instead in self._masks]
 
     def _shown(self, piece: Piece, begin: int, end: int) -> Piece:
