@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "artefact": set[str](),
     "machine": {"artefact"},
     "tokenizer": {"artefact"},
-    "corpus": {"artefact", "tokenizer"},
+    "personal_data": set[str](),
+    "corpus": {"artefact", "tokenizer", "personal_data"},
     "model": {"artefact"},
     "engine": {"artefact", "tokenizer", "model"},
     "train": {"artefact", "tokenizer", "corpus", "model", "engine", "opened"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "report": {"artefact"},
     "plan": {"model", "train"},
     "apps": {"engine", "corpus", "model", "tokenizer", "artefact", "opened"},
-    "server": {"engine", "apps", "model", "tokenizer", "artefact", "opened"},
+    "server": {"engine", "apps", "model", "tokenizer", "artefact", "opened", "personal_data"},
     "recipes": set[str](),  # holds data only
 }
 STAGES = set(MAY_IMPORT) - {"errors"}

@@ -64,6 +64,9 @@ COMMANDS = {
                     "revoke": Command(help="End a key at once.", function="ownlm.cli.serve_keys:revoke"),
                 },
             ),
+            "verify-log": Command(
+                help="Is the policy's log of decisions what was written?", function="ownlm.cli.serve_log:verify_log"
+            ),
             "data": Command(
                 help="What clients have stored: export, delete.",
                 below={

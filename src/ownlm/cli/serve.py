@@ -11,6 +11,8 @@ from cyclopts import Group, Parameter
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from ownlm.server.guard.guard import Guard
+    from ownlm.server.guard.policy import Policy
     from ownlm.server.hosted import Hosted
     from ownlm.server.hosted_embedder import HostedEmbedder
     from ownlm.server.limits import Limits
@@ -30,6 +32,7 @@ def serve(
     data: Path = DATA,
     keep: str = "30d",
     adapter: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+    policy: Path | None = None,
     log: Literal["text", "json"] = "text",
     max_sequences: Annotated[int | None, Parameter(group=LOAD)] = None,
     cache_tokens: Annotated[int | None, Parameter(group=LOAD)] = None,
@@ -71,6 +74,8 @@ def serve(
         How long that is kept, such as 30d, 12h or 45m; "forever" until its owner deletes it.
     adapter
         NAME=FOLDER: a LoRA adapter of the first model that writes, asked for as MODEL:NAME. May be given several times.
+    policy
+        A TOML file of rules for what is asked and answered; see docs/server.md, Guard.
     log
         How a request is noted on stderr: a line to read, or JSON. Never with what was said.
     max_sequences
@@ -116,6 +121,7 @@ def serve(
     from ownlm.server.batches.kept import Batches
     from ownlm.server.files import Files
     from ownlm.server.gate import LOOPBACK
+    from ownlm.server.guard.policy import read_policy
     from ownlm.server.keys import Keys
     from ownlm.server.limits import Limits
     from ownlm.server.responses.going import Responses
@@ -143,6 +149,9 @@ def serve(
             f"{host} can be reached from other machines, and there is no key; `ownlm serve keys add NAME "
             f"--data {data}` makes one, or leave out --host"
         )
+    rules = None if policy is None else read_policy(policy)
+    if rules is not None and on is not None:
+        raise OwnlmError("--policy writes one log of decisions, which replicas cannot share; leave out --on")
 
     def build(data: Path, *, keeps: bool = True, beside: bool = False) -> "tuple[ASGIApp, Service]":
         """In the process that answers; `keeps`: whatever clients store."""
@@ -151,6 +160,7 @@ def serve(
         hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
         service = Service(
             hosted=hosted,
+            guard=None if rules is None else _guard(rules, data, hosted, embedders),
             embedders=embedders,
             limits=limits,
             keys=Keys(store),
@@ -170,6 +180,10 @@ def serve(
         until = "until it is deleted" if seconds is None else f"for {keep}"
         kept = f"kept {until}, in {data}; `ownlm serve data` exports and deletes it" if keeps else "not taken"
         sys.stdout.write(f"What clients store is {kept}.\n")
+        if rules is not None:
+            sys.stdout.write(
+                f"{len(rules.rules)} rules of {policy} hold; decisions are noted in {data / 'guard.jsonl'}.\n"
+            )
         sys.stdout.flush()
 
     if on is not None:
@@ -198,6 +212,25 @@ def _some(models: tuple[str, ...]) -> tuple[str, ...]:
     if not models:
         raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
     return models
+
+
+def _guard(
+    policy: "Policy", data: Path, hosted: "dict[str, Hosted]", embedders: "dict[str, HostedEmbedder]"
+) -> "Guard":
+    """What was opened is closed where the policy does not fit it."""
+    from ownlm.server.guard.guard import Guard
+    from ownlm.server.guard.log import DecisionLog
+
+    names = [*hosted, *embedders, *(f"{name}:{called}" for name, one in hosted.items() for called in one.adapters)]
+    try:
+        policy.check_names(names)
+        return Guard(policy, DecisionLog(data), hosted.get)
+    except BaseException:
+        for model in hosted.values():
+            model.close()
+        for embedder in embedders.values():
+            embedder.close()
+        raise
 
 
 def _seconds(keep: str) -> float | None:

@@ -102,6 +102,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await work
         await service.responses.close()
+        if service.guard is not None:
+            await asyncio.to_thread(service.guard.close)
         for one in service.everything:
             await asyncio.to_thread(one.close)
 

@@ -83,6 +83,7 @@ class Metrics:
         self._model = ("model_name",)
         self.success = self._counter("request_success", "Answers by why they ended.", "finished_reason")
         self.rejected = self._counter("rejected", "Requests that were not taken, by why.", "reason")
+        self.guard_decisions = self._counter("guard_decisions", "Decisions of the policy's rules.", "rule", "action")
         self.cancelled = self._counter("cancelled", "Requests whose client left before the end.")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.")
         self.generation_tokens = self._counter("generation_tokens", "Tokens of answers.")

@@ -59,7 +59,7 @@ async def rerank(
 async def whole(body: RerankBody, service: Service, principal: Principal) -> dict[str, Any] | list[dict[str, Any]]:
     documents = _documents(body, service.limits.inputs)
     model = body.model if body.model is not None else _only(service, principal)
-    reader = reader_of(service.find_reader(model, principal), principal)
+    reader = reader_of(service, model, principal)
     prompts = await asyncio.to_thread(_prompts, body, documents, reader)
     if isinstance(reader, EncoderReader) and not reader.embeds:
         scores = await in_groups(service, reader, principal, prompts, reader.scores)

@@ -21,6 +21,8 @@ from ownlm.server.batches.kept import Batches
 from ownlm.server.errors import ApiError, bad, of_engine
 from ownlm.server.fields import SamplingBody, samplers
 from ownlm.server.files import Files
+from ownlm.server.guard.guard import Guard
+from ownlm.server.guard.refusal import CONTENT_FILTER
 from ownlm.server.hosted import Hosted
 from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.keys import Keys, seconds_to_tomorrow
@@ -50,6 +52,7 @@ class Service:
     responses: Responses = field(default_factory=Responses)
     files: Files | None = None
     batches: Batches | None = None
+    guard: Guard | None = None
     # What clients store goes after so long; None: it stays until they delete it.
     keep_seconds: float | None = 30 * 86_400.0
     draining: bool = False
@@ -60,6 +63,8 @@ class Service:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.hosted)
+        if self.guard is not None:
+            self.guard.counter = self.metrics.guard_decisions
 
     @asynccontextmanager
     async def answering(self, asked: Asked, principal: Principal) -> AsyncIterator[Answering]:
@@ -76,7 +81,14 @@ class Service:
         seconds = self.limits.request_seconds if asked.seconds is None else asked.seconds
         try:
             with self._reserving(name, principal, most):
+                if self.guard is not None:
+                    asked, refusal = await self.guard.read(asked, principal)
+                    if refusal is not None:
+                        metrics.success.labels(name, CONTENT_FILTER).inc(asked.texts)
+                        yield Answering(asked=asked, answers=[], seconds=seconds, refusal=refusal)
+                        return
                 async with answering(asked, principal, seconds=seconds) as answers:
+                    answers.guard, answers.principal = self.guard, principal
                     metrics.queued.labels(name).observe(answers.began - began)
                     yield answers
         finally:
@@ -221,6 +233,10 @@ class Service:
                 param="messages",
                 code="context_length_exceeded",
             )
+        if self.guard is not None and self.guard.hides([served.name, served.hosted.name], principal):
+            shown = "return_token_ids" if getattr(body, "return_token_ids", None) else "logprobs"
+            if shown != "logprobs" or more.get("logprobs") is not None:
+                raise bad(f"{shown} would show what this server's policy may hide, and is not supported here", shown)
         asked = samplers(body, served.hosted.model.suggested_sampling) | more
         try:
             made = make_request(prompt, {**asked, "adapter": served.adapter, "priority": body.priority or 0})

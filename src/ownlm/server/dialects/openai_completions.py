@@ -169,7 +169,7 @@ async def chunks(
         async for index, pieces in bunches:
             if not begun[index]:
                 begun[index] = True
-                if body.echo:
+                if body.echo and answers.refusal is None:
                     yield chunk(index, _prompt_entry(answers, owners[index], writers[index]), None)
             yield chunk(index, writers[index].entry(pieces) | _ids(body, pieces), pieces[-1].finish_reason)
     if wants_usage:
@@ -188,9 +188,10 @@ async def whole(
                 pieces[index] += bunch
         choices = []
         for index, (owner, drawn) in enumerate(zip(owners, pieces, strict=True)):
-            writer = Writer(tokenizer, asked.requests[owner].prompt, body)
+            # The prompt as it was read: a policy may have masked some of it.
+            writer = Writer(tokenizer, answers.asked.requests[owner].prompt, body)
             entry = writer.entry(drawn)
-            if body.echo:
+            if body.echo and answers.refusal is None:
                 entry = _joined(_prompt_entry(answers, owner, writer), entry)
             choices.append({"index": index, **entry, "finish_reason": drawn[-1].finish_reason} | _ids(body, drawn))
         return {**head, "choices": choices, "usage": usage(answers, body)}

@@ -58,7 +58,7 @@ async def embeddings(
 
 def read(body: EmbeddingsBody, service: Service, principal: Principal) -> tuple[AnyReader, list[Framed]]:
     """A body that has the right types; ApiError names the field that is wrong."""
-    reader = reader_of(service.find_reader(body.model, principal), principal)
+    reader = reader_of(service, body.model, principal)
     if not reader.embeds:
         raise bad("this model ranks documents and makes no embeddings; ask it at /v1/rerank", "model")
     if body.dimensions is not None and body.dimensions not in reader.dimensions:
