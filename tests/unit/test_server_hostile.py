@@ -11,21 +11,10 @@ from typing import Any
 
 import pytest
 
-from ownlm.engine import EngineConfig
-from ownlm.opened import load, load_embedder
 from ownlm.server.app import make_app
-from ownlm.server.batches.kept import Batches
-from ownlm.server.files import Files
-from ownlm.server.hosted import Hosted
-from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.limits import Limits
-from ownlm.server.responses.going import Responses
-from ownlm.server.responses.kept import Kept
-from ownlm.server.service import Service
-from ownlm.server.store import Store
-from serving import Answer, Server, serving, wide_copy
+from serving import Answer, Server, serving, whole_service, wide_copy
 
-BERT = Path(__file__).parents[1] / "parity" / "references" / "bert"
 # OWNLM_MUTATED_BODIES=10000 for the long run.
 BODIES = int(os.environ.get("OWNLM_MUTATED_BODIES", "600"))
 RIGHT = {"model": "chat", "prompt": "The cat", "max_tokens": 3, "temperature": 0}
@@ -155,23 +144,8 @@ VALUES: list[Any] = [
 @pytest.fixture(scope="module")
 def server(workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("hostile")
-    model = load(
-        wide_copy(workshop / "chat", folder / "chat", context=192),
-        engine=EngineConfig(max_sequences=4, cache_tokens=8_000),
-    )
-    limits, store = Limits(request_tokens=2_000), Store(folder / "data")
-    service = Service(
-        hosted={"chat": Hosted("chat", model)},
-        embedders={
-            name: HostedEmbedder(name, load_embedder(BERT / kind))
-            for name, kind in (("embedder", "embedder"), ("ranker", "cross_encoder"))
-        },
-        limits=limits,
-        responses=Responses(Kept(store)),
-        files=Files(store, limits),
-        batches=Batches(store),
-    )
-    with serving(make_app(service)) as server:
+    model = wide_copy(workshop / "chat", folder / "chat", context=192)
+    with serving(make_app(whole_service(model, folder / "data", limits=Limits(request_tokens=2_000)))) as server:
         yield server
 
 

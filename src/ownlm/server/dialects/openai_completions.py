@@ -20,6 +20,7 @@ from ownlm.server import sse
 from ownlm.server.answering import Answering, Asked, unless_gone
 from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, check_stream, most_tokens, structured
+from ownlm.server.openapi import STREAMED
 from ownlm.server.principal import Principal
 from ownlm.server.said import LEAST
 from ownlm.server.service import Served, Service, principal_of, service_of
@@ -42,7 +43,7 @@ class CompletionBody(SamplingBody):
     return_token_ids: bool | None = None
 
 
-@router.post("/v1/completions", response_model=None)
+@router.post("/v1/completions", response_model=None, responses=STREAMED)
 async def completions(
     body: CompletionBody,
     http: HttpRequest,

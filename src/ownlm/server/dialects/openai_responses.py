@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from ownlm.server import sse
 from ownlm.server.answering import unless_gone
 from ownlm.server.errors import ApiError, bad
+from ownlm.server.openapi import ANSWERED, STREAMED
 from ownlm.server.principal import Principal
 from ownlm.server.responses.body import Question, ResponsesBody, TokensBody, prompt_of, read
 from ownlm.server.responses.items import read_items, references
@@ -30,7 +31,7 @@ ServiceOf = Annotated[Service, Depends(service_of)]
 PrincipalOf = Annotated[Principal, Depends(principal_of)]
 
 
-@router.post("/v1/responses", response_model=None)
+@router.post("/v1/responses", response_model=None, responses=STREAMED)
 async def respond(body: ResponsesBody, http: HttpRequest, service: ServiceOf, principal: PrincipalOf) -> Response:
     served = service.find(body.model, principal)
     responses = service.responses
@@ -63,7 +64,7 @@ async def input_tokens(body: TokensBody, service: ServiceOf, principal: Principa
     return {"object": "response.input_tokens", "input_tokens": len(prompt_of(body, [*before, *items], served, service))}
 
 
-@router.get("/v1/responses/{response_id}", response_model=None)
+@router.get("/v1/responses/{response_id}", response_model=None, responses=STREAMED)
 async def retrieve(
     response_id: str,
     http: HttpRequest,
@@ -118,7 +119,7 @@ async def delete(response_id: str, service: ServiceOf, principal: PrincipalOf) -
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-@router.post("/v1/responses/{response_id}/cancel", response_model=None)
+@router.post("/v1/responses/{response_id}/cancel", response_model=None, responses=ANSWERED)
 async def cancel(response_id: str, service: ServiceOf, principal: PrincipalOf) -> Response:
     if (run := service.responses.running(principal.id, response_id)) is not None:
         await run.stop()
