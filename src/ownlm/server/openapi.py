@@ -1,4 +1,4 @@
-"""What /openapi.json says of the routes besides the bodies that their types describe: errors, streams, the form of files.
+"""What /openapi.json says besides the bodies, which their types describe: errors, streams, the form of files.
 
 It is served to whoever may call it with a key, as any route; pages that show it are not.
 """
