@@ -1,14 +1,12 @@
 """What the clients' tests share: a server with the tiny workshop model, and one with SmolLM2 where it was fetched."""
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ownlm.opened import load
+from ownlm.opened import Model, load
 from ownlm.server.app import make_app
 from ownlm.server.hosted import Hosted
 from ownlm.server.keys import Keys
@@ -25,6 +23,8 @@ class Served:
     server: Server
     model: str
     key: str
+    opened: Model
+    folder: Path  # of the workshop's model
 
     @property
     def v1(self) -> str:
@@ -32,7 +32,9 @@ class Served:
 
 
 @pytest.fixture(scope="session", params=["workshop", "smollm2"])
-def served(request: pytest.FixtureRequest, workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(
+    request: pytest.FixtureRequest, workshop: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     keys = Keys(Store(folder / "keys"))
     key = keys.add("client")
@@ -42,7 +44,8 @@ def served(request: pytest.FixtureRequest, workshop: Path, tmp_path_factory: pyt
         fetched_smollm2()  # skips where it is not there
         service = Service(hosted={"smollm2": Hosted("smollm2", load("smollm2"))}, keys=keys)
     with serving(make_app(service)) as server:
-        yield Served(server, next(iter(service.hosted)), key)
+        (name, hosted), *_ = service.hosted.items()
+        yield Served(server, name, key, hosted.model, folder / "chat")
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +53,3 @@ def no_settings_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and addresses of other services stay out of the tests, and nothing is sent to them."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "LANGSMITH_TRACING"):
         monkeypatch.delenv(name, raising=False)
-
-
-def needs(name: str) -> Any:
-    """The module, or an announced skip."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        pytest.skip(f"announced: {name} is not installed here ({error.name or error})")

@@ -109,7 +109,11 @@ def test_completions_of_texts_and_ids(client: Any, served: Any) -> None:
     asked = {"model": served.model, "max_tokens": 4, "temperature": 0}
     two = client.completions.create(**asked, prompt=["The cat", "A dog"], n=2)
     assert [choice.index for choice in two.choices] == [0, 1, 2, 3]
-    assert two.choices[0].text == two.choices[1].text == client.completions.create(**asked, prompt="The cat").choices[0].text
+    assert (
+        two.choices[0].text
+        == two.choices[1].text
+        == client.completions.create(**asked, prompt="The cat").choices[0].text
+    )
     streamed = client.completions.create(**asked, prompt="The cat", stream=True)
     assert "".join(chunk.choices[0].text for chunk in streamed if chunk.choices) == two.choices[0].text
     ids = [5, 6, 7]
@@ -141,7 +145,11 @@ def test_models_and_errors(client: Any, served: Any, asked: dict[str, Any]) -> N
     with OpenAI(base_url=served.v1, api_key="own-wrong", max_retries=0) as stranger, pytest.raises(AuthenticationError):
         stranger.models.list()
     with pytest.raises(APIError):
-        list(client.chat.completions.create(**asked | {"messages": [{"role": "user", "content": "cat " * 9000}]}, stream=True))
+        list(
+            client.chat.completions.create(
+                **asked | {"messages": [{"role": "user", "content": "cat " * 9000}]}, stream=True
+            )
+        )
 
 
 async def _answers(served: Any, count: int) -> list[str]:
