@@ -35,16 +35,18 @@ class Served:
 def served(
     request: pytest.FixtureRequest, workshop: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
+    """By parameter: workshop, smollm2, or exact, which is SmolLM2 in float32."""
     folder = tmp_path_factory.mktemp("served")
     keys = Keys(Store(folder / "keys"))
     key = keys.add("client")
     if request.param == "workshop":
         service = whole_service(wide_copy(workshop / "chat", folder / "chat"), folder / "data", keys=keys)
     else:
-        fetched_smollm2()  # skips where it is not there
-        service = Service(hosted={"smollm2": Hosted("smollm2", load("smollm2"))}, keys=keys)
+        exact = fetched_smollm2()  # skips where it is not there
+        model = exact if request.param == "exact" else load("smollm2")
+        service = Service(hosted={"smollm2": Hosted("smollm2", model)}, keys=keys)
     with serving(make_app(service)) as server:
-        (name, hosted), *_ = service.hosted.items()
+        ((name, hosted),) = service.hosted.items()
         yield Served(server, name, key, hosted.model, folder / "chat")
 
 

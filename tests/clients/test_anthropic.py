@@ -84,8 +84,10 @@ def test_models_and_errors(client: Any, served: Any, asked: dict[str, Any]) -> N
         client.messages.create(**asked | {"model": "none"})
     with pytest.raises(BadRequestError, match="teapot"):
         client.messages.create(**asked, extra_body={"teapot": 1})
-    with Anthropic(base_url=served.server.url, api_key="own-wrong", max_retries=0) as stranger:
-        with pytest.raises(AuthenticationError):
-            stranger.models.list()
+    with (
+        Anthropic(base_url=served.server.url, api_key="own-wrong", max_retries=0) as stranger,
+        pytest.raises(AuthenticationError),
+    ):
+        stranger.models.list()
     with Anthropic(base_url=served.server.url, auth_token=served.key, api_key=None) as bearer:
         assert bearer.messages.create(**asked).id.startswith("msg_")

@@ -8,7 +8,11 @@ import pytest
 from ownlm.engine.score import token_log_likelihoods
 from ownlm.opened import convert
 
-pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.parametrize("served", ["workshop", "exact"], indirect=True, scope="session"),
+]
 
 PAIRS = [
     ("The cat", " sat on a mat."),
@@ -16,8 +20,8 @@ PAIRS = [
     ("Who are you?", " A dog, é and so on."),
     ("", "The cat sat on a mat."),
 ]
-# In nats, of a continuation's sum. The engine reads what waits together, in 4-bit arithmetic for SmolLM2.
-NEAR = {"chat": 1e-4, "smollm2": 0.05}
+# In nats, of a continuation's sum.
+NEAR = 1e-4
 
 
 def peer(served: Any, kind: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
@@ -61,7 +65,7 @@ def test_log_likelihoods_are_the_offline_ones(
         prompt = ours.tokenizer.encode(context) or [end]
         rest = whole[len(prompt) :] if context else whole
         (offline,) = token_log_likelihoods(ours.decoder, [(prompt, rest)])
-        assert nats == pytest.approx(sum(offline), abs=NEAR[served.model]) and isinstance(greedy, bool)
+        assert nats == pytest.approx(sum(offline), abs=NEAR) and isinstance(greedy, bool)
 
 
 def test_rolling_and_until(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +73,7 @@ def test_rolling_and_until(served: Any, monkeypatch: pytest.MonkeyPatch) -> None
     (nats,) = model.loglikelihood_rolling([asked("The cat sat on a mat.")], disable_tqdm=True)
     ids = served.opened.tokenizer.encode("The cat sat on a mat.")
     (offline,) = token_log_likelihoods(served.opened.decoder, [([model.prefix_token_id], ids)])
-    assert nats == pytest.approx(sum(offline), abs=NEAR[served.model])
+    assert nats == pytest.approx(sum(offline), abs=NEAR)
     (text,) = model.generate_until([asked("The cat", {"until": ["."], "max_gen_toks": 12})], disable_tqdm=True)
     assert isinstance(text, str) and "." not in text
 
