@@ -20,7 +20,7 @@ BODIES = int(os.environ.get("OWNLM_MUTATED_BODIES", "600"))
 RIGHT = {"model": "chat", "prompt": "The cat", "max_tokens": 3, "temperature": 0}
 HELLO = [{"role": "user", "content": "Who are you?"}]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
-TOOL = {"type": "function", "function": {"name": "f", "description": "x", "parameters": SCHEMA}}
+TOOL = {"type": "function", "function": {"name": "f", "description": "x", "parameters": SCHEMA, "strict": True}}
 ANTHROPIC: list[dict[str, Any]] = [
     {
         "model": "chat",
