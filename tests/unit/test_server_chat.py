@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from ownlm.engine.grammar import GrammarCompiler
 from ownlm.opened import load
 from ownlm.server.app import make_app
+from ownlm.server.asking import ToolChoice
 from ownlm.server.hosted import Hosted
 from ownlm.server.service import Service
 from serving import Server, serving, wide_copy
@@ -97,6 +100,47 @@ def test_a_named_tool_constrains_what_is_written(server: Server) -> None:
         assert [("id" in delta, "name" in delta["function"]) for delta in deltas].count((True, True)) == 1
         assert "".join(delta["function"]["arguments"] for delta in deltas) == call["function"]["arguments"]
         assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_strict_function_is_held_to_its_schema_where_it_is_called_freely(server: Server, workshop: Path) -> None:
+    cities = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}
+    functions = [
+        {"name": "weather", "parameters": cities | {"additionalProperties": False}, "strict": True},
+        {"name": "other", "parameters": cities},
+    ]
+    tools = [{"type": "function", "function": function} for function in functions]
+    for more in ({}, {"stream": True}, {"parallel_tool_calls": False}, {"response_format": {"type": "json_object"}}):
+        assert chat(server, tools=tools, **more).status == 200
+    model = load(workshop / "chat")
+    assert ToolChoice(tools=tools[1:]).held(model) is None and ToolChoice(tools=tools, forced=True).held(model) is None
+    grammar = ToolChoice(tools=tools).held(model)
+    assert grammar is not None
+    tokenizer = model.tokenizer
+    compiler = GrammarCompiler(tokenizer, tokenizer.vocab_size, tokenizer.end_ids)
+
+    def allowed(text: str) -> bool:
+        matcher = compiler.start(grammar)
+        for id in tokenizer.encode(text):
+            logits_V = torch.zeros(tokenizer.vocab_size)
+            matcher.mask(logits_V)
+            if logits_V[id] != 0:
+                return False
+            matcher.accept(id)
+        logits_V = torch.zeros(tokenizer.vocab_size)
+        matcher.mask(logits_V)
+        return bool((logits_V[list(tokenizer.end_ids)] == 0).any())
+
+    right = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    for text in (
+        "A <tool, é\nand so on.",
+        right,
+        f"I look.\n{right} {right}\nThere.",
+        right.replace("weather", "other"),
+    ):
+        assert allowed(text), text
+    assert allowed(right.replace("weather", "other").replace("Rome", "Bern"))
+    for text in (right.replace("Rome", "Bern"), f"Hm. {right.replace('weather', 'none')}", right[:-1], "<tool_call>no"):
+        assert not allowed(text), text
 
 
 def test_a_schema_is_kept_to(server: Server) -> None:

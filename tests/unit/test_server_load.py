@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -24,6 +25,8 @@ from ownlm.server.limits import Limits
 from ownlm.server.service import Service
 from serving import Server, serving, wide_copy
 
+# OWNLM_VANISHING_CLIENTS=1000 for the long run.
+VANISHING = int(os.environ.get("OWNLM_VANISHING_CLIENTS", "200"))
 ASKED = {"model": "base", "prompt": "The cat", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
 LONG = {**ASKED, "max_tokens": 900}
 
@@ -77,6 +80,25 @@ def test_who_leaves_leaves_no_work_behind(server: Server, hosted: Hosted, stream
         client.close()
     assert soon(lambda: hosted.idle and hosted.stats().running == hosted.stats().waiting == 0, 1)
     assert hosted.stats().blocks_used == 0 or server.post("/v1/completions", ASKED).status == 200
+
+
+def test_many_who_vanish_leave_nothing_behind(workshop: Path, tmp_path: Path) -> None:
+    model = load(wide_copy(workshop / "base", tmp_path / "base"), engine=EngineConfig(max_sequences=8))
+    hosted = Hosted("base", model)
+    with serving(make_app(Service(hosted={"base": hosted}))) as server:
+        expected = server.post("/v1/completions", ASKED).json()["choices"]
+        for first in range(0, VANISHING, 100):
+            clients = [begin(server, stream=number % 2 == 0, seed=number) for number in range(first, first + 100)]
+            assert soon(lambda: hosted.stats().running == 8)
+            for number, client in enumerate(clients):
+                if number % 3 == 0:
+                    # Not closed but torn: the server reads a reset.
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            assert soon(lambda: hosted.idle and hosted.stats().running == hosted.stats().waiting == 0, 1)
+        assert server.post("/v1/completions", ASKED).json()["choices"] == expected
+        told = server.get("/metrics").body
+    assert b'ownlm_num_requests_running{model_name="base"} 0.0' in told and b'_waiting{model_name="base"} 0.0' in told
 
 
 def test_a_failed_engine_is_begun_anew(server: Server, hosted: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:

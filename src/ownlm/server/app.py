@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from ownlm import __version__
 from ownlm.errors import OwnlmError
 from ownlm.server import routes_models, routes_rerank, routes_tokens
 from ownlm.server.batches.run import BatchRunner
@@ -30,6 +31,7 @@ from ownlm.server.dialects import (
 )
 from ownlm.server.errors import ApiError, of_engine, of_field
 from ownlm.server.gate import LOOPBACK, Gate
+from ownlm.server.openapi import ERRORS
 from ownlm.server.service import Service
 
 log = logging.getLogger("ownlm.server")
@@ -58,7 +60,15 @@ def make_app(
     origins: frozenset[str] = frozenset(),
 ) -> ASGIApp:
     """The whole server as one ASGI application; `service` is closed when it ends. `hosts`, `origins`: see the gate."""
-    app = FastAPI(title="ownlm", lifespan=_lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="ownlm",
+        version=__version__,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=ERRORS,
+    )
     app.state.service = service
     for router in ROUTERS:
         app.include_router(router)

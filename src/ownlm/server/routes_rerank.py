@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from ownlm.server.answering import unless_gone
 from ownlm.server.errors import bad
 from ownlm.server.fields import Body
+from ownlm.server.openapi import RERANKED
 from ownlm.server.principal import Principal
 from ownlm.server.reading import DecoderReader, EncoderReader, in_groups, reader_of
 from ownlm.server.service import Service, principal_of, service_of
@@ -45,8 +46,8 @@ class RerankBody(Body):
     user: str | None = None
 
 
-@router.post("/v1/rerank", response_model=None)
-@router.post("/rerank", response_model=None)
+@router.post("/v1/rerank", response_model=None, responses=RERANKED)
+@router.post("/rerank", response_model=None, responses=RERANKED)
 async def rerank(
     body: RerankBody,
     http: HttpRequest,

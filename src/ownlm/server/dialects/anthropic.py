@@ -29,6 +29,7 @@ from ownlm.server.errors import bad
 from ownlm.server.fields import Body, Number, SamplingBody
 from ownlm.server.guard.refusal import CONTENT_FILTER
 from ownlm.server.messages import prompt_ids
+from ownlm.server.openapi import STREAMED
 from ownlm.server.principal import Principal
 from ownlm.server.reasoning import opens_thinking
 from ownlm.server.response_format import for_schema
@@ -132,7 +133,7 @@ class Talk:
         return {"stop_reason": "tool_use" if reader.calls else "end_turn", "stop_sequence": None}
 
 
-@router.post("/v1/messages", response_model=None)
+@router.post("/v1/messages", response_model=None, responses=STREAMED)
 async def messages(
     body: MessagesBody,
     http: HttpRequest,

@@ -21,6 +21,7 @@ from ownlm.server.answering import Answering, Asked, unless_gone
 from ownlm.server.dialects.llamacpp_infill import marks_of
 from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, check_stream, most_tokens, structured
+from ownlm.server.openapi import STREAMED
 from ownlm.server.principal import Principal
 from ownlm.server.said import LEAST
 from ownlm.server.service import Served, Service, principal_of, service_of
@@ -44,7 +45,7 @@ class CompletionBody(SamplingBody):
     explain_cache: bool | None = None
 
 
-@router.post("/v1/completions", response_model=None)
+@router.post("/v1/completions", response_model=None, responses=STREAMED)
 async def completions(
     body: CompletionBody,
     http: HttpRequest,
