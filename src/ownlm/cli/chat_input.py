@@ -19,7 +19,10 @@ PROMPT = "> "
 
 
 class PromptReader:
-    """An input line with history, paste of several lines as one message, and Alt+Enter for a new line."""
+    """An input line with history and paste of several lines as one message.
+
+    A new line begins by Alt+Enter, or by Enter behind a backslash.
+    """
 
     def __init__(self, terminal: Terminal, *, history: Path | None, commands: Sequence[str]) -> None:
         from prompt_toolkit import PromptSession
@@ -71,7 +74,13 @@ class PromptReader:
 
         @bindings.add("enter")
         def _send(event: KeyPressEvent) -> None:
-            event.current_buffer.validate_and_handle()
+            buffer = event.current_buffer
+            if buffer.document.is_cursor_at_the_end and buffer.text.endswith("\\"):
+                # For terminals that keep Alt+Enter for themselves.
+                buffer.delete_before_cursor()
+                buffer.insert_text("\n")
+            else:
+                buffer.validate_and_handle()
 
         @bindings.add("escape", "enter")
         def _new_line(event: KeyPressEvent) -> None:

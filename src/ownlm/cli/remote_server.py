@@ -1,0 +1,158 @@
+"""A server that speaks OpenAI's API: ours, llama.cpp's, vLLM's or another.
+
+In:  its address (http://127.0.0.1:8000/v1) and, where it asks for one, a key.
+Out: the names of its models that chat; the chunks of a streamed answer, as they come. What goes wrong on the way is
+     an OwnlmError of one line (remote_errors).
+
+Whoever stops reading the chunks, or cancels the task that waits for them, closes the connection: so a server learns
+that nobody wants the answer any more.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ownlm.cli.remote_errors import BROKEN_OFF, connection_told, failed_in_stream, no_api, refused
+from ownlm.errors import OwnlmError
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient, Response
+
+# A long prompt may be read for minutes before the first byte; nobody waits for a dead machine for ever.
+CONNECT_SECONDS, SILENT_SECONDS = 10.0, 600.0
+KEY_VARIABLES = ("OWNLM_API_KEY", "OPENAI_API_KEY")
+_LONGEST_ERROR = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteServer:
+    url: str
+    key: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def at(cls, url: str, key: str | None, environ: Mapping[str, str] = os.environ) -> "RemoteServer":
+        """The server that a user wrote, with the key that was given or stands in the environment."""
+        key = key or next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None)
+        if key is not None and not (key.isascii() and key.isprintable() and key.strip()):
+            raise OwnlmError("the key holds characters that no key has; check --key, or " + " and ".join(KEY_VARIABLES))
+        return cls(url=_address(url), key=key and key.strip())
+
+    @property
+    def exposes_key(self) -> bool:
+        """Does the key cross a network where others can read it?"""
+        return self.key is not None and self.url.startswith("http:") and not self._on_this_machine
+
+    @cached_property
+    def _on_this_machine(self) -> bool:
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def chat_models(self) -> list[str]:
+        """The names of its models, without those that say they do not chat."""
+        return asyncio.run(self._chat_models())
+
+    async def _chat_models(self) -> list[str]:
+        with connection_told(self.url):
+            async with self._client() as client, client.stream("GET", f"{self.url}/models") as response:
+                body = await _beginning(response)
+        if response.status_code != 200:
+            raise refused(self.url, "/models", response.status_code, response.headers, body, key=self.key)
+        try:
+            found = json.loads(body)["data"]
+            return [str(one["id"]) for one in found if (one.get("capabilities") or {}).get("chat", True)]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise no_api(self.url, "/models", response.headers) from error
+
+    async def chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """The objects of a streamed /chat/completions, until its end."""
+        from httpx2 import EventSource
+
+        path, begun, ended = "/chat/completions", False, False
+        with connection_told(self.url, lambda: begun):
+            async with self._client() as client, client.stream("POST", f"{self.url}{path}", json=body) as response:
+                if response.status_code != 200:
+                    said = await _beginning(response)
+                    raise refused(self.url, path, response.status_code, response.headers, said, key=self.key)
+                if "text/event-stream" not in response.headers.get("content-type", ""):
+                    raise no_api(self.url, path, response.headers)
+                async for event in EventSource(response):
+                    if event.data.strip() == "[DONE]":
+                        return
+                    if not event.data:
+                        continue
+                    chunk = _object(event.data)
+                    if chunk is None:
+                        raise no_api(self.url, path, response.headers)
+                    if chunk.get("error"):
+                        raise failed_in_stream(self.url, chunk)
+                    begun = True
+                    ended = ended or any(choice.get("finish_reason") for choice in choices(chunk))
+                    yield chunk
+        if not ended:
+            raise OwnlmError(BROKEN_OFF.format(url=self.url))
+
+    def _client(self) -> "AsyncClient":
+        from httpx2 import AsyncClient, Timeout
+
+        from ownlm import __version__
+
+        # Compressed events come in lumps.
+        headers = {"user-agent": f"ownlm/{__version__}", "accept-encoding": "identity"}
+        if self.key is not None:
+            headers["authorization"] = f"Bearer {self.key}"
+        # No proxy stands between this machine and itself, whatever the environment says.
+        return AsyncClient(
+            headers=headers,
+            timeout=Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=not self._on_this_machine,
+        )
+
+
+def choices(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = chunk.get("choices")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+async def _beginning(response: "Response") -> bytes:
+    """The body, of which nobody reads more than its beginning."""
+    body = b""
+    async with aclosing(response.aiter_bytes()) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > _LONGEST_ERROR:
+                break
+    return body
+
+
+def _address(url: str) -> str:
+    """http://host:port/v1 of what a user may write for it."""
+    example = "write it such as http://127.0.0.1:8000"
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise OwnlmError(f"{url!r} is no address; {example}") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise OwnlmError(f"{url!r} is no address that begins with http:// or https://; {example}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise OwnlmError(f"--url takes host, port and path alone; {example}, and give a key with --key")
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
