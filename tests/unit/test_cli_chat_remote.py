@@ -207,6 +207,14 @@ def test_text_arrives_as_it_was_however_it_was_cut(chat: Chat) -> None:
     assert (answer["answer"], answer["tokens"], answer["finish_reason"]) == (text, 3, "stop")
 
 
+def test_half_a_character_of_the_servers_is_told_back_to_it(chat: Chat) -> None:
+    half = delta(content="HALF").replace(b"HALF", b"\\ud800")
+    with scripted(models("m"), [EVENTS, half, end()], said("Hi.")) as server:
+        done = chat("--url", server.url, stdin="Who?\nAnd?\n")
+    assert (done.code, done.out) == (0, "\\ud800\nHi.\n")
+    assert server.asked[2][2]["messages"][1]["content"] == "\ud800"
+
+
 def test_thoughts_stay_out_of_the_answer_and_of_the_history(chat: Chat) -> None:
     answer = [EVENTS, delta(reasoning_content="Well"), delta(reasoning=", yes."), delta(content="Yes."), end("length")]
     with scripted(models("m"), answer, said("No.")) as server:

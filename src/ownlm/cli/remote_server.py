@@ -78,8 +78,10 @@ class RemoteServer:
         from httpx2 import EventSource
 
         path, begun, ended = "/chat/completions", False, False
+        # In ASCII: half a surrogate pair, which a server may have written, has no other form.
+        sent: dict[str, Any] = {"content": json.dumps(body), "headers": {"content-type": "application/json"}}
         with connection_told(self.url, lambda: begun):
-            async with self._client() as client, client.stream("POST", f"{self.url}{path}", json=body) as response:
+            async with self._client() as client, client.stream("POST", f"{self.url}{path}", **sent) as response:
                 if response.status_code != 200:
                     said = await _beginning(response)
                     raise refused(self.url, path, response.status_code, response.headers, said, key=self.key)
