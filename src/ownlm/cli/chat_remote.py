@@ -7,10 +7,10 @@ the server knows what suits its model.
 """
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,7 +73,7 @@ def _listed(names: list[str]) -> str:
 
 def _reach(server: RemoteServer) -> None:
     """OwnlmError if nobody answers or the key is refused; some servers list no models, and chat all the same."""
-    with contextlib.suppress(NoSuchRoute):
+    with suppress(NoSuchRoute):
         server.chat_models()
 
 
@@ -104,7 +104,7 @@ class RemoteStream:
 
     def __init__(self, server: RemoteServer, body: dict[str, Any]) -> None:
         self._server, self._body = server, body
-        self._waiting: asyncio.Task[Any] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._cancelled = False
         self._seconds = 0.0
         self.finish_reason = "stop"
@@ -112,9 +112,11 @@ class RemoteStream:
 
     def __iter__(self) -> Iterator[RemotePiece | Thought]:
         started = time.perf_counter()
-        with asyncio.Runner() as runner:  # its end closes what is left of the stream
-            chunks = self._server.chunks(self._body)
-            while (chunk := self._next(runner, chunks)) is not None:
+        # The loop runs while we wait for a chunk; its end cancels a reading that still goes on.
+        with asyncio.Runner() as runner:
+            arrived: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+            self._reading = reading = runner.get_loop().create_task(self._read(arrived))
+            while not self._cancelled and (chunk := runner.run(arrived.get())) is not None:
                 pieces = list(_pieces(chunk))
                 if pieces:
                     self.tokens += 1
@@ -123,29 +125,33 @@ class RemoteStream:
                 for choice in choices(chunk):
                     self.finish_reason = choice.get("finish_reason") or self.finish_reason
                 yield from pieces
+            if not self._cancelled:
+                with suppress(asyncio.CancelledError):  # by a Ctrl-C at the very end
+                    runner.run(_result(reading))
 
-    def _next(self, runner: asyncio.Runner, chunks: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
-        async def wait() -> dict[str, Any] | None:
-            self._waiting = asyncio.current_task()
-            # Ctrl-C may have come just before there was anything to cancel.
-            return None if self._cancelled else await anext(chunks, None)
-
+    async def _read(self, arrived: "asyncio.Queue[dict[str, Any] | None]") -> None:
+        """In one task from the first byte to the last: cancelled, it leaves whatever it waits in, in order."""
         try:
-            return None if self._cancelled else runner.run(wait())
-        except asyncio.CancelledError:
-            return None
+            async with aclosing(self._server.chunks(self._body)) as chunks:
+                async for chunk in chunks:
+                    arrived.put_nowait(chunk)
         finally:
-            self._waiting = None
+            arrived.put_nowait(None)
 
     def cancel(self) -> None:
         self._cancelled, self.finish_reason = True, "cancelled"
-        if (task := self._waiting) is not None:
+        if self._reading is not None and not self._reading.done():
             # A signal comes in the middle of the loop's work: it must be woken, too.
-            task.get_loop().call_soon_threadsafe(task.cancel)
+            self._reading.get_loop().call_soon_threadsafe(self._reading.cancel)
 
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / self._seconds if self._seconds else 0.0
+
+
+async def _result(reading: "asyncio.Task[None]") -> None:
+    """What went wrong, if it did, is raised."""
+    await reading
 
 
 def _pieces(chunk: Mapping[str, Any]) -> Iterator[RemotePiece | Thought]:

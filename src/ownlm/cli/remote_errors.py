@@ -28,8 +28,6 @@ def connection_told(url: str, begun: Callable[[], bool] = lambda: False) -> Iter
 
     try:
         yield
-    except httpx2.SSEError as error:
-        raise OwnlmError(f"{url} sends an event that is too long; it is no OpenAI-compatible API") from error
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
         raise OwnlmError(_unreachable(url, error)) from error
     except httpx2.TimeoutException as error:

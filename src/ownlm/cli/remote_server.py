@@ -11,8 +11,8 @@ that nobody wants the answer any more.
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 # A long prompt may be read for minutes before the first byte; nobody waits for a dead machine for ever.
 CONNECT_SECONDS, SILENT_SECONDS = 10.0, 600.0
 KEY_VARIABLES = ("OWNLM_API_KEY", "OPENAI_API_KEY")
-_LONGEST_ERROR = 64 * 1024
+_LAST_SECONDS = 0.2
+_LONGEST_ERROR, _LONGEST_EVENT = 64 * 1024, 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,6 @@ class RemoteServer:
 
     async def chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """The objects of a streamed /chat/completions, until its end."""
-        from httpx2 import EventSource
-
         path, begun, ended = "/chat/completions", False, False
         # In ASCII: half a surrogate pair, which a server may have written, has no other form.
         sent: dict[str, Any] = {"content": json.dumps(body), "headers": {"content-type": "application/json"}}
@@ -87,19 +86,23 @@ class RemoteServer:
                     raise refused(self.url, path, response.status_code, response.headers, said, key=self.key)
                 if "text/event-stream" not in response.headers.get("content-type", ""):
                     raise no_api(self.url, path, response.headers)
-                async for event in EventSource(response):
-                    if event.data.strip() == "[DONE]":
-                        return
-                    if not event.data:
-                        continue
-                    chunk = _object(event.data)
-                    if chunk is None:
-                        raise no_api(self.url, path, response.headers)
-                    if chunk.get("error"):
-                        raise failed_in_stream(self.url, chunk)
-                    begun = True
-                    ended = ended or any(choice.get("finish_reason") for choice in choices(chunk))
-                    yield chunk
+                events = _Events()
+                async with aclosing(response.aiter_bytes()) as parts:
+                    async for part in parts:
+                        for data in events.push(part):
+                            if data == "[DONE]":
+                                await _to_the_end(parts)
+                                return
+                            chunk = _object(data)
+                            if chunk is None:
+                                raise no_api(self.url, path, response.headers)
+                            if chunk.get("error"):
+                                raise failed_in_stream(self.url, chunk)
+                            begun = True
+                            ended = ended or any(choice.get("finish_reason") for choice in choices(chunk))
+                            yield chunk
+                        if events.too_long:
+                            raise no_api(self.url, path, response.headers)
         if not ended:
             raise OwnlmError(BROKEN_OFF.format(url=self.url))
 
@@ -131,6 +134,31 @@ def _object(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+class _Events:
+    """Bytes of a stream of events, cut anywhere, into the data of each; these servers write one on a line."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    @property
+    def too_long(self) -> bool:
+        return len(self._rest) > _LONGEST_EVENT
+
+    def push(self, part: bytes) -> list[str]:
+        # Lines end here alone: JSON may hold U+2028 and others at which str.splitlines would cut.
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        data = (line[5:].decode(errors="replace").strip() for line in lines if line.startswith(b"data:"))
+        return [one for one in data if one]
+
+
+async def _to_the_end(parts: AsyncIterator[bytes]) -> None:
+    """What is read to its end has nothing left to close; some servers hold the connection after it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_SECONDS):
+            async for _ in parts:
+                pass
 
 
 async def _beginning(response: "Response") -> bytes:
