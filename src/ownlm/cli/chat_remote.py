@@ -21,8 +21,8 @@ from ownlm.errors import OwnlmError
 
 _SHOWN_NAMES = 20
 _HERE_ALONE = {
-    "where": "/where looks through the training text of a model that lies here: ownlm chat FOLDER",
-    "probs": "/probs shows the probabilities of a model that runs here: ownlm chat MODEL --show-probs",
+    "where": "/where needs the training text here: ownlm chat FOLDER",
+    "probs": "/probs needs the model here: ownlm chat MODEL --show-probs",
 }
 
 
