@@ -194,7 +194,7 @@ def test_a_backslash_at_the_end_begins_a_new_line(open_chat):
 def test_a_servers_bad_answers_leave_the_conversation_and_its_questions_outlive_it(open_chat, tmp_path):
     thinks = [EVENTS, delta(reasoning_content=WORDS), delta(content="I "), delta(content="am."), end(tokens=9)]
     busy = http(429, {"error": {"message": "full"}}, retry_after="3")
-    answers = models("far"), thinks, busy, [EVENTS, delta(content="half")], [EVENTS, delta(content="x"), GONE]
+    answers = models("far"), thinks, busy, [EVENTS, delta(content="half")], [EVENTS, delta(content="x y"), GONE]
     with scripted(*answers, said("Yes."), models("far")) as server:
         chat = f"-m ownlm.cli chat --url {server.url} --history {tmp_path / 'asked'}"
         screen = open_chat(command=chat)
@@ -216,7 +216,7 @@ def test_a_servers_bad_answers_leave_the_conversation_and_its_questions_outlive_
         assert "stopped by Ctrl-C)" in screen.text()
         assert "offices.\n\nI am.\n(9 tokens" in screen.text()
         roles = [message["content"] for message in server.asked[-1][2]["messages"]]
-        assert roles == ["Who?", "I am.", "Wait?", "x", "More?"]
+        assert roles == ["Who?", "I am.", "Wait?", "x y", "More?"]
         screen.keys("C-d")
         screen.wait_for("code=0")
         screen = open_chat(command=chat)
