@@ -116,6 +116,7 @@ WRONG = {"error": {"message": "it is\nso.", "code": None}}
         (http(422, {"error": "bad top_p"}), "status 422 (bad top_p); leave out the setting"),
         (http(429, WRONG, retry_after="7"), "is busy (it is so); try again in 7 s"),
         (http(503, b"", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), "is not ready; try again a little later"),
+        (http(400, b"[" * 50_000), "refuses the question with status 400; leave out"),
         (http(500, b"<html>" * 50_000), "failed with status 500; its log says more"),
         (http(302, b"", location="http://elsewhere/v1"), "sends us on to http://elsewhere/v1; give that as --url"),
         (http(200, b"<html>Hello</html>"), "/chat/completions answers text/html, not as an OpenAI-compatible API does"),
@@ -123,6 +124,7 @@ WRONG = {"error": {"message": "it is\nso.", "code": None}}
         (b"SSH-2.0-OpenSSH_9.2\r\n", "ends the connection without an answer"),
         (b"", "ends the connection without an answer"),
         ([EVENTS, b"data: <html>\n\n"], "not as an OpenAI-compatible API does"),
+        ([EVENTS, b"data: " + b"[" * 50_000 + b"\n\n"], "not as an OpenAI-compatible API does"),
         ([EVENTS, b"data: " + b"x" * 2_000_000], "not as an OpenAI-compatible API does"),
     ],
 )
@@ -163,6 +165,7 @@ def test_a_stream_that_is_cut_keeps_what_came_on_stdout(
         ("http://127.0.0.1:1", "nothing answers at http://127.0.0.1:1/v1"),
         ("localhost:8000", "write it such as http://127.0.0.1:8000"),
         ("http://[", "is no address"),
+        ("http://[::1]x", "is no address"),
         ("http://host:port", "is no address"),
         ("http://me:secret@127.0.0.1", "give a key with --key"),
     ],
@@ -243,6 +246,14 @@ def test_ctrl_c_closes_the_connection_whatever_it_waits_for(before: list[bytes])
         assert server.left.wait(10)
     assert (process.returncode, out) == (130, "\n" if len(before) == 2 else "")
     assert err.startswith("(") and err.count("\n") == 1 and "stopped by Ctrl-C" in err
+
+
+def test_a_proxy_stands_before_other_machines_alone(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "carrier-pigeon://127.0.0.1:1")
+    done = chat("--url", "http://example.invalid", "m", "-p", "Who?")
+    assert done.code == 2 and done.err.count("\n") == 1 and "a proxy that the environment names" in done.err
+    with scripted(said("Hi.")) as server:
+        assert ask(chat, server).out == "Hi.\n"
 
 
 def test_an_address_and_who_could_read_its_key() -> None:

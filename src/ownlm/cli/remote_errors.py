@@ -35,11 +35,11 @@ def connection_told(url: str, begun: Callable[[], bool] = lambda: False) -> Iter
     except httpx2.HTTPError as error:
         if begun():
             raise OwnlmError(BROKEN_OFF.format(url=url)) from error
-        raise OwnlmError(f"{url} ends the connection without an answer ({_line(error)}); check --url") from error
+        raise OwnlmError(f"{url} ends the connection without an answer ({one_line(error)}); check --url") from error
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    why = _line(error)
+    why = one_line(error)
     if "CERTIFICATE" in why:
         return f"the certificate of {url} is not trusted ({why}); SSL_CERT_FILE names a file with its authority"
     if "SSL" in why or "TLS" in why:
@@ -56,7 +56,7 @@ def refused(
     said = _said(body)
     quoted = f" ({said})" if said else ""
     if 300 <= status < 400:
-        return OwnlmError(f"{url} sends us on to {_line(headers.get('location', 'nowhere'))}; give that as --url")
+        return OwnlmError(f"{url} sends us on to {one_line(headers.get('location', 'nowhere'))}; give that as --url")
     if status == 401:
         fix = "check --key" if key else "give one with --key, or in the environment as OWNLM_API_KEY"
         return OwnlmError(f"{url} {'refuses the key' if key else 'asks for a key'}{quoted}; {fix}")
@@ -79,7 +79,7 @@ def refused(
 
 def no_api(url: str, path: str, headers: Mapping[str, str]) -> OwnlmError:
     kind = headers.get("content-type", "").partition(";")[0].strip()
-    what = f"answers {_line(kind)}" if kind else "answers nothing"
+    what = f"answers {one_line(kind)}" if kind else "answers nothing"
     return OwnlmError(f"{url}{path} {what}, not as an OpenAI-compatible API does; {_CHECK_URL}")
 
 
@@ -89,28 +89,31 @@ def failed_in_stream(url: str, chunk: Mapping[str, Any]) -> OwnlmError:
 
 def _said(body: bytes) -> str:
     """The message of an error in any of the usual shapes."""
-    try:
-        return _message(json.loads(body))
-    except ValueError:
-        return ""
+    return _message(_loaded(body))
 
 
 def _message(found: Any) -> str:
     """{"error": {"message": ...}} of OpenAI's, {"error": ...}, {"message": ...}, FastAPI's {"detail": ...}."""
     for name in ("error", "message", "detail"):
-        if isinstance(found, Mapping) and found.get(name):
-            inner = found[name]
-            return _line(inner) if isinstance(inner, str) else _message(inner)
+        inner = found.get(name) if isinstance(found, Mapping) else None
+        text = inner.get("message") if isinstance(inner, Mapping) else inner
+        if isinstance(text, str) and text:
+            return one_line(text)
     return ""
 
 
 def _code(body: bytes) -> str:
+    found = _loaded(body)
+    error = found.get("error") if isinstance(found, Mapping) else None
+    return f"{error.get('code')} {error.get('type')}" if isinstance(error, Mapping) else ""
+
+
+def _loaded(body: bytes) -> Any:
     try:
-        error = json.loads(body)["error"]
-        return f"{error.get('code')} {error.get('type')}"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
-def _line(words: object) -> str:
+def one_line(words: object) -> str:
     return " ".join(str(words).split())[:_LONGEST].removesuffix(".")

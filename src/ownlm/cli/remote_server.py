@@ -19,7 +19,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ownlm.cli.remote_errors import BROKEN_OFF, connection_told, failed_in_stream, no_api, refused
+from ownlm.cli.remote_errors import BROKEN_OFF, connection_told, failed_in_stream, no_api, one_line, refused
 from ownlm.errors import OwnlmError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class RemoteServer:
         try:
             found = json.loads(body)["data"]
             return [str(one["id"]) for one in found if (one.get("capabilities") or {}).get("chat", True)]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise no_api(self.url, "/models", response.headers) from error
 
     async def chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
@@ -107,7 +107,7 @@ class RemoteServer:
             raise OwnlmError(BROKEN_OFF.format(url=self.url))
 
     def _client(self) -> "AsyncClient":
-        from httpx2 import AsyncClient, Timeout
+        from httpx2 import AsyncClient, Timeout, create_ssl_context
 
         from ownlm import __version__
 
@@ -115,12 +115,17 @@ class RemoteServer:
         headers = {"user-agent": f"ownlm/{__version__}", "accept-encoding": "identity"}
         if self.key is not None:
             headers["authorization"] = f"Bearer {self.key}"
-        # No proxy stands between this machine and itself, whatever the environment says.
-        return AsyncClient(
-            headers=headers,
-            timeout=Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS),
-            trust_env=not self._on_this_machine,
-        )
+        try:
+            return AsyncClient(
+                headers=headers,
+                timeout=Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS),
+                verify=create_ssl_context(),
+                # No proxy stands between this machine and itself, whatever the environment says.
+                trust_env=not self._on_this_machine,
+            )
+        except (ImportError, ValueError) as error:
+            what = "a proxy that the environment names (HTTPS_PROXY, ALL_PROXY ...) cannot be used"
+            raise OwnlmError(f"{what}: {one_line(error)}; unset it, or write an http:// one") from error
 
 
 def choices(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -131,7 +136,7 @@ def choices(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _object(text: str) -> dict[str, Any] | None:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -174,11 +179,13 @@ async def _beginning(response: "Response") -> bytes:
 
 def _address(url: str) -> str:
     """http://host:port/v1 of what a user may write for it."""
+    from httpx2 import URL, InvalidURL
+
     example = "write it such as http://127.0.0.1:8000"
     try:
         parts = urlsplit(url.strip())
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
+        host, _, _ = parts.hostname, parts.port, URL(url.strip())
+    except (ValueError, InvalidURL) as error:
         raise OwnlmError(f"{url!r} is no address; {example}") from error
     if parts.scheme not in ("http", "https") or not host:
         raise OwnlmError(f"{url!r} is no address that begins with http:// or https://; {example}")
