@@ -7,21 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ownlm.api import (
-        Answer,
-        Embedder,
-        Evaluation,
-        Model,
-        Reply,
-        ask,
-        evaluate,
-        finetune,
-        load,
-        load_embedder,
-        pretrain,
-        quickstart,
-    )
+    from ownlm.apps import Reply, ask
     from ownlm.errors import OwnlmError
+    from ownlm.evaluation import Evaluation, evaluate
+    from ownlm.journey import quickstart
+    from ownlm.opened import Answer, Embedder, Model, load, load_embedder
+    from ownlm.train import finetune, pretrain
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,9 +32,15 @@ __all__ = [
     "quickstart",
 ]
 
-_PUBLIC = [name for name in __all__ if name not in ("OwnlmError", "__version__")]
-_HOME = dict.fromkeys(_PUBLIC, "ownlm.api")
-_HOME["OwnlmError"] = "ownlm.errors"
+# Each name's own package, so that who loads a model does not wait for what trains one.
+_HOME = {
+    "OwnlmError": "ownlm.errors",
+    **dict.fromkeys(("Answer", "Embedder", "Model", "load", "load_embedder"), "ownlm.opened"),
+    **dict.fromkeys(("Reply", "ask"), "ownlm.apps"),
+    **dict.fromkeys(("Evaluation", "evaluate"), "ownlm.evaluation"),
+    **dict.fromkeys(("finetune", "pretrain"), "ownlm.train"),
+    "quickstart": "ownlm.journey",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import no_connections
-from ownlm.api import quickstart
 from ownlm.cli.commands import COMMANDS
 from ownlm.errors import OwnlmError
+from ownlm.journey import quickstart
 from tiny_models import WORDS
 
 SMALL = [

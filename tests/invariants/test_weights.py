@@ -13,8 +13,8 @@ from ownlm.model import Decoder, initialise
 from ownlm.model.load import read_decoder, write_decoder
 from ownlm.opened import load
 from ownlm.train.conversations import ConversationRows, Example
-from ownlm.train.finetune import answer_questions, validate
 from ownlm.train.pretrain import continue_prompts, token_sizes
+from ownlm.train.tuning_looks import answer_questions, validate
 from tiny_models import random_decoder, random_documents, tiny_config, tiny_tokenizer
 
 

@@ -39,8 +39,8 @@ def inspect_training(recipe: "FinetuneRecipe", *, rows: int, json: bool) -> int:
     from ownlm.errors import OwnlmError
     from ownlm.opened import read_files
     from ownlm.train.conversations import read_conversations
-    from ownlm.train.finetune import chat_template, with_wishes
     from ownlm.train.inspect import figure_lines, inspect_lines
+    from ownlm.train.trainable import chat_template, with_wishes
 
     if rows < 1:
         raise OwnlmError(f"--rows must be at least 1, got {rows}")

@@ -28,7 +28,7 @@ from ownlm.model import ModelShape
 from ownlm.report import REPORT_NAME, model_card, write_report
 from ownlm.tokenizer import ChatTemplate, Tokenizer, cut
 from ownlm.train import FinetuneRecipe, PretrainRecipe, finetune, pretrain
-from ownlm.train.finetune import check_questions
+from ownlm.train.tuning_looks import check_questions
 
 # Of the bytes read: one in ten tokens, for examples are short of letters and long of tokens. docs/LOG.md: what it buys.
 EXAMPLES_SHARE = 0.06

@@ -10,6 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+# Numbers of a block of GGUF's 4-bit types, which share a scale and a minimum.
+GROUP = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
@@ -26,12 +29,14 @@ class Blocks:
 class StoredTensor:
     """Shape as the tensor will be read, the name of how it is stored ("F32", "BF16", "Q4_1" ...), and the reader.
 
+    `fresh`: every reading is memory of its own, which may be kept and changed; others may be a file's.
     `read_blocks` is for what is stored in 4 bits and may be computed with as it is.
     """
 
     shape: tuple[int, ...]
     stored_as: str
     read: Callable[[], Tensor]
+    fresh: bool = False
     read_blocks: Callable[[], Blocks] | None = None
 
 

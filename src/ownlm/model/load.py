@@ -82,6 +82,7 @@ def build_decoder(
     kept = fitting(decoder.places) if four_bits else kept
     in_blocks = {weight for weights in kept.values() for weight in weights}
     blocks: dict[str, Blocks] = {}
+    on_cpu = torch.device(device).type == "cpu"
     precise, wide = _precise(decoder), torch.promote_types(dtype, torch.float32)
     for stored in layout.values():
         if in_blocks.issuperset(stored.parameters):
@@ -90,7 +91,10 @@ def build_decoder(
         tensor = _read(stored, found[stored.name])
         for parameter, part in zip(stored.parameters, stored.split(tensor), strict=True):
             kind = wide if parameter in precise else dtype
-            _set(decoder, parameter, torch.empty_like(part, device=device, dtype=kind, memory_format=_OWN).copy_(part))
+            own = found[stored.name].fresh and _is_whole(part, tensor) and part.dtype == kind and on_cpu
+            if not own:
+                part = torch.empty_like(part, device=device, dtype=kind, memory_format=_OWN).copy_(part)
+            _set(decoder, parameter, part)
     decoder.tie()
     if keep_blocks:
         _set_kernels(decoder, kept, layout, found)
@@ -140,6 +144,11 @@ def _read(stored: Stored, tensor: StoredTensor) -> Tensor:
     if not is_finite(numbers):
         raise DamagedError(f"{stored.name} holds numbers that are not finite; restore the model's files")
     return numbers
+
+
+def _is_whole(part: Tensor, tensor: Tensor) -> bool:
+    """Does it take all the memory that it lies in, in order?"""
+    return part.is_contiguous() and part.untyped_storage().nbytes() == part.nbytes
 
 
 def _packed_blocks(stored: Stored, tensor: StoredTensor) -> dict[str, Blocks]:

@@ -22,7 +22,6 @@ import numpy as np
 from ownlm.errors import OwnlmError
 from ownlm.tokenizer.chat import CHAT_TEMPLATE, ChatTemplate, Message, Rendered, is_context
 from ownlm.tokenizer.cloak import Cloak, names_pattern, strings_in
-from ownlm.tokenizer.jinja_template import JinjaTemplate
 from ownlm.tokenizer.settings import CHAT_TEMPLATE_FILE, DEFAULT_TEMPLATE, read_templates
 
 if TYPE_CHECKING:
@@ -208,6 +207,9 @@ class _Compiled:
     """A template made ready for one tokenizer: which names it and the tokenizer hold special."""
 
     def __init__(self, text: str, tokenizer: "Tokenizer") -> None:
+        # Jinja takes a quarter of a second to be imported, which who only goes on from a text does not wait for.
+        from ownlm.tokenizer.jinja_template import JinjaTemplate
+
         self.jinja = JinjaTemplate(text)
         special = set(tokenizer.special)
         literals = "\0".join(self.jinja.literals)

@@ -72,7 +72,10 @@ def _stored(
         name = f"{rule.hf.format(layer, expert=expert)}.{suffix}"
         part = _Part(file=file, tensor=tensor, start=(expert or 0) * size, size=size, layout=layout, heads=heads)
         blocks = part.read_blocks if tensor.kind.name in BLOCKS and len(shape) == 2 else None
-        yield name, StoredTensor(shape=shape, stored_as=tensor.kind.name, read=part.read, read_blocks=blocks)
+        yield (
+            name,
+            StoredTensor(shape=shape, stored_as=tensor.kind.name, read=part.read, fresh=True, read_blocks=blocks),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
