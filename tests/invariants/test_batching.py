@@ -113,8 +113,9 @@ def packed(documents: Sequence[Sequence[int]], *, padding: int = 0) -> Batch:
 
 @pytest.mark.parametrize("padding", [0, 5])
 @pytest.mark.parametrize("compact", [False, True])
-def test_packed_documents_are_as_each_alone(compact: bool, padding: int) -> None:
-    documents = [random_ids(length, seed=n, vocab=VOCAB) for n, length in enumerate([5, 2, 12, 3, 9])]
+@pytest.mark.parametrize("lengths", [[5, 2, 12, 3, 9], [40, 33, 50]], ids=["by a mask", "one by one"])
+def test_packed_documents_are_as_each_alone(lengths: list[int], compact: bool, padding: int) -> None:
+    documents = [random_ids(length, seed=n, vocab=VOCAB) for n, length in enumerate(lengths)]
     model = decoder()
     total, count = alone(model, documents)
     expected = gradients(model)

@@ -106,3 +106,19 @@ def test_entities_are_not_expanded(tmp_path: Path) -> None:
     )
     (tmp_path / "a.tmx").write_text(text, encoding="utf-8")
     assert all("SECRET" not in pair.source for pair in read_pairs(tmp_path / "a.tmx"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("nplurals=4; plural=(n%100==1 ? 1 : n%100==2 ? 2 : n%100==3 || n%100==4 ? 3 : 0);", ["form 1", "form 0"]),
+        ("nplurals=1; plural=0;", ["form 0", "form 0"]),
+        ("", ["form 0", "form 1"]),
+        ("plural=nonsense(;", ["form 0", "form 1"]),
+    ],
+)
+def test_the_languages_own_rule_says_which_plural_is_which(tmp_path: Path, rule: str, expected: list[str]) -> None:
+    forms = "".join(f'msgstr[{number}] "form {number}"\n' for number in range(4))
+    head = f'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\nPlural-Forms: {rule}\\n"\n\n'
+    (tmp_path / "sl.po").write_text(f'{head}msgid "one day"\nmsgid_plural "some days"\n{forms}', encoding="utf-8")
+    assert [pair.target for pair in read_pairs(tmp_path)] == expected

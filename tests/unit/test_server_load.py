@@ -113,6 +113,7 @@ def test_an_answer_that_takes_too_long_is_given_up(workshop: Path, hosted: Hoste
 def test_told_to_end_it_lets_answers_finish(workshop: Path, tmp_path: Path) -> None:
     model = wide_copy(workshop / "base", tmp_path / "base")
     command = [sys.executable, "-m", "ownlm.cli", "serve", f"base={model}", "--port", "0", "--data", tmp_path / "data"]
+    command.append("--vllm-metrics")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -123,7 +124,7 @@ def test_told_to_end_it_lets_answers_finish(workshop: Path, tmp_path: Path) -> N
             target=lambda: answers.append(server.post("/v1/completions", {**LONG, "max_tokens": 300, "stream": True}))
         )
         asking.start()
-        assert soon(lambda: b'running{model_name="base"} 1.0' in server.get("/metrics").body, 20)
+        assert soon(lambda: b'vllm:num_requests_running{model_name="base"} 1.0' in server.get("/metrics").body, 20)
         process.send_signal(signal.SIGTERM)
         assert soon(lambda: server.get("/ready").status == 503)
         refused = server.post("/v1/completions", ASKED)

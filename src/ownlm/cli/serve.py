@@ -1,20 +1,26 @@
 """`ownlm serve`: models put to work for programs and people, over HTTP."""
 
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from ownlm.server.guard.guard import Guard
     from ownlm.server.guard.policy import Policy
     from ownlm.server.hosted import Hosted
     from ownlm.server.hosted_embedder import HostedEmbedder
     from ownlm.server.limits import Limits
+    from ownlm.server.service import Service
 
 LOAD = Group("How much at once", sort_key=5)
 ACCESS = Group("Who gets in", sort_key=6)
+CLUSTER = Group("In more than one process", sort_key=7)
 DATA = Path("runs/server")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -41,6 +47,11 @@ def serve(
     allow_origin: Annotated[tuple[str, ...], Parameter(group=ACCESS, show_default=False)] = (),
     certificate: Annotated[Path | None, Parameter(group=ACCESS)] = None,
     private_key: Annotated[Path | None, Parameter(group=ACCESS)] = None,
+    vllm_metrics: Annotated[bool, Parameter(negative="")] = False,
+    on: Annotated[str | None, Parameter(group=CLUSTER)] = None,
+    replicas: Annotated[int, Parameter(group=CLUSTER)] = 1,
+    replica_cpus: Annotated[float | None, Parameter(group=CLUSTER)] = None,
+    replica_gpus: Annotated[float, Parameter(group=CLUSTER)] = 0.0,
 ) -> int:
     """Answer requests to MODELS in the shapes of OpenAI's API.
 
@@ -93,6 +104,16 @@ def serve(
         A PEM file, for https.
     private_key
         Its key, a PEM file.
+    vllm_metrics
+        Tell /metrics by vLLM's names too (vllm:...), for boards and balancers that were made for it.
+    on
+        local-ray: under Ray Serve, in processes of this machine; ray://HOST: on the cluster whose head that is.
+    replicas
+        So many processes answer, each with the models of its own. Needs --on.
+    replica_cpus
+        Threads of a replica; left out: this machine's, shared out, on a cluster one.
+    replica_gpus
+        Graphics cards of a replica.
     """
     from ownlm.errors import OwnlmError
     from ownlm.server import logs
@@ -128,40 +149,62 @@ def serve(
             f"{host} can be reached from other machines, and there is no key; `ownlm serve keys add NAME "
             f"--data {data}` makes one, or leave out --host"
         )
-    logs.set_up(log)
     rules = None if policy is None else read_policy(policy)
-    hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
-    guard = None if rules is None else _guard(rules, data, hosted, embedders)
-    service = Service(
-        hosted=hosted,
-        guard=guard,
-        embedders=embedders,
-        limits=limits,
-        keys=keys,
-        responses=Responses(Kept(store, seconds=seconds)),
-        files=Files(store, limits),
-        batches=Batches(store),
-        keep_seconds=seconds,
-    )
-    app = make_app(
-        service,
-        hosts=LOOPBACK | {name.lower() for name in host_name} if address.is_loopback else None,
-        origins=frozenset(allow_origin),
-    )
+    if rules is not None and on is not None:
+        raise OwnlmError(
+            "--policy does not go with --on: the log of its decisions has one writer; leave one of them out"
+        )
 
-    def started(url: str) -> None:
+    def build(data: Path, *, keeps: bool = True, beside: bool = False) -> "tuple[ASGIApp, Service]":
+        """In the process that answers; `keeps`: whatever clients store."""
+        logs.set_up(log)
+        store = Store(data)
+        hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
+        service = Service(
+            hosted=hosted,
+            guard=None if rules is None else _guard(rules, data, hosted, embedders),
+            embedders=embedders,
+            limits=limits,
+            keys=Keys(store),
+            responses=Responses(Kept(store, seconds=seconds) if keeps else None),
+            files=Files(store, limits) if keeps else None,
+            batches=Batches(store) if keeps else None,
+            keep_seconds=seconds,
+            beside=beside,
+        )
+        service.metrics.vllm_names = vllm_metrics
+        hosts = LOOPBACK | {name.lower() for name in host_name} if address.is_loopback else None
+        return make_app(service, hosts=hosts, origins=frozenset(allow_origin)), service
+
+    def told(url: str, names: Iterable[str], *, keeps: bool = True) -> None:
         who = "with a key" if keys.any else "from this machine, without a key"
-        names = ", ".join([*service.names(), *service.embedders])
-        sys.stdout.write(f"Serving {names} at {url}/v1, {who}; Ctrl-C ends it.\n")
+        sys.stdout.write(f"Serving {', '.join(names)} at {url}/v1, {who}; Ctrl-C ends it.\n")
         until = "until it is deleted" if seconds is None else f"for {keep}"
-        sys.stdout.write(f"What clients store is kept {until}, in {data}; `ownlm serve data` exports and deletes it.\n")
+        kept = f"kept {until}, in {data}; `ownlm serve data` exports and deletes it" if keeps else "not taken"
+        sys.stdout.write(f"What clients store is {kept}.\n")
         if rules is not None:
             sys.stdout.write(
                 f"{len(rules.rules)} rules of {policy} hold; decisions are noted in {data / 'guard.jsonl'}.\n"
             )
         sys.stdout.flush()
 
-    run(app, service, address, started=started)
+    if on is not None:
+        from ownlm.cli.open_model import fetch_if_starter
+        from ownlm.server.on_ray import Cluster, serve_on_ray
+
+        cluster = Cluster(on=on, replicas=replicas, cpus=replica_cpus, gpus=replica_gpus)
+        named = [named_model(model) for model in _some(models)]
+        if cluster.is_local:
+            for _, model in named:
+                fetch_if_starter(model)
+        names = [name for name, _ in named]
+        ray_started = partial(told, names=names, keeps=cluster.is_local)
+        serve_on_ray(build, cluster, address, limits, keys=keys, data=data, started=ray_started)
+        return 0
+    if replicas != 1:
+        raise OwnlmError("--replicas is for Ray Serve; add --on local-ray")
+    app, service = build(data)
+    run(app, service, address, started=lambda url: told(url, [*service.names(), *service.embedders]))
     return 0
 
 
@@ -182,6 +225,14 @@ def _guard(
         for embedder in embedders.values():
             embedder.close()
         raise
+
+
+def _some(models: tuple[str, ...]) -> tuple[str, ...]:
+    from ownlm.errors import OwnlmError
+
+    if not models:
+        raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
+    return models
 
 
 def _seconds(keep: str) -> float | None:
@@ -212,15 +263,13 @@ def _open(
     from ownlm.server.hosted import Hosted
     from ownlm.server.hosted_embedder import HostedEmbedder
 
-    if not models:
-        raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
     named: dict[str, str] = {}
-    for written in models:
-        name, model = _named(written)
+    for written in _some(models):
+        name, model = named_model(written)
         if name in named:
             raise OwnlmError(f"two models would be called {name}; name one of them otherwise: NAME={model}")
         named[name] = model
-    own = dict(_named(one, needs_name=True) for one in adapters)
+    own = dict(named_model(one, needs_name=True) for one in adapters)
     most = max_sequences or EngineConfig.max_sequences
     config = EngineConfig(
         max_sequences=most, cache_tokens=cache_tokens, step_tokens=max(EngineConfig.step_tokens, most)
@@ -246,7 +295,7 @@ def _open(
     return found, embedders
 
 
-def _named(written: str, *, needs_name: bool = False) -> tuple[str, str]:
+def named_model(written: str, *, needs_name: bool = False) -> tuple[str, str]:
     """NAME=MODEL, or a MODEL that is called by its last part."""
     from ownlm.errors import OwnlmError
 

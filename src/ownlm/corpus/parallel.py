@@ -10,9 +10,11 @@ In:  a file or a folder, and the name of the language that is translated into. O
 
 import csv
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from gettext import c2py
 from pathlib import Path
 
 from ownlm.artefact import write_atomically
@@ -23,6 +25,8 @@ SUFFIXES = (".po", ".tmx", ".tsv")
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 # What holds no words, such as "%(n)s" alone, teaches nothing.
 _LEAST_LETTERS = 2
+# Of a number that asks for the plural, and how most catalogues without a rule have their forms.
+_MANY, _TWO_FORMS = 5, "n != 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +89,27 @@ def _po(path: Path, name: str) -> Iterator[Pair]:
         catalogue = polib.pofile(str(path))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise OwnlmError(f"{path} is no gettext catalogue ({error}); take it out") from None
+    plural = _plural_of(catalogue.metadata.get("Plural-Forms", ""))
     for entry in catalogue:
         if entry.obsolete or entry.fuzzy:
             continue
         sides = [(entry.msgid, entry.msgstr)]
         if entry.msgid_plural:
-            forms = [text for _, text in sorted(entry.msgstr_plural.items())]
-            sides = [(entry.msgid, forms[0]), (entry.msgid_plural, forms[-1])] if forms else []
+            one, many = plural(1), plural(_MANY)
+            forms = entry.msgstr_plural
+            sides = [(entry.msgid, forms.get(one, "")), (entry.msgid_plural, forms.get(many, ""))]
         for source, target in sides:
             if source and target:
                 yield Pair(source=source, target=target, place=f"{name}:{entry.linenum}")
+
+
+def _plural_of(header: str) -> Callable[[int], int]:
+    """Which form a number takes in the catalogue's language; form 0 is not everywhere that of one."""
+    found = re.search(r"plural\s*=\s*([^;]+)", header)
+    try:
+        return c2py(found[1].strip() if found else _TWO_FORMS)
+    except ValueError:
+        return c2py(_TWO_FORMS)
 
 
 def _tsv(path: Path, name: str) -> Iterator[Pair]:

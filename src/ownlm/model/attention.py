@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ownlm.model.cache import AttentionCache
 from ownlm.model.config import DecoderConfig
-from ownlm.model.mask import causal_mask
+from ownlm.model.mask import Spans, causal_mask
 from ownlm.model.norm import RMSNorm
 from ownlm.model.projection import Projection
 from ownlm.model.rope import apply_rope
@@ -50,10 +50,12 @@ class Attention(nn.Module):
         self,
         x_BTE: Tensor,
         rope: tuple[Tensor, Tensor] | None,
-        mask_BxTS: Tensor | None,
+        seen: Tensor | Spans | None,
         cache: AttentionCache | None,
     ) -> Tensor:
-        """`mask_BxTS` None means plain causal. With a cache, B is 1 and the cache knows who sees whom.
+        """`seen`: a mask [B, 1, T, S], or documents one behind the other; None means plain causal.
+
+        With a cache, B is 1 and the cache knows who sees whom.
 
         `rope` None: no angles.
         """
@@ -72,18 +74,11 @@ class Attention(nn.Module):
                 self.layer, q_BHTD[0], k_NKD, v_NKD, window=self.window, scale=self.scale, cap=self.cap
             ).unsqueeze(0)
         elif self.cap is not None:
-            mask = causal_mask(tokens, None, x_BTE.device) if mask_BxTS is None else mask_BxTS
+            assert not isinstance(seen, Spans)
+            mask = causal_mask(tokens, None, x_BTE.device) if seen is None else seen
             mixed_BHTD = capped_attention(q_BHTD, k_BKTD, v_BKTD, mask, scale=self.scale, cap=self.cap)
         else:
-            mixed_BHTD = F.scaled_dot_product_attention(
-                q_BHTD,
-                k_BKTD,
-                v_BKTD,
-                attn_mask=mask_BxTS,
-                is_causal=mask_BxTS is None,
-                scale=self.scale,
-                enable_gqa=self.heads != self.key_heads,
-            )
+            mixed_BHTD = plain_attention(q_BHTD, k_BKTD, v_BKTD, seen, scale=self.scale)
         mixed_BTE = mixed_BHTD.transpose(1, 2).reshape(batch, tokens, -1)
         return self.outward(mixed_BTE)
 
@@ -91,6 +86,23 @@ class Attention(nn.Module):
         if norm is None:
             return x_BTd
         return cast(Tensor, norm(x_BTd if self.norms_all else x_BTd.view(*x_BTd.shape[:-1], -1, self.head_dim)))
+
+
+def plain_attention(
+    q_BHTD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, seen: Tensor | Spans | None, *, scale: float
+) -> Tensor:
+    batch, heads, tokens, dim = q_BHTD.shape
+    grouped = heads != k_BKTD.shape[1]
+    attend = F.scaled_dot_product_attention
+    if not isinstance(seen, Spans):
+        causal = seen is None
+        return attend(q_BHTD, k_BKTD, v_BKTD, attn_mask=seen, is_causal=causal, scale=scale, enable_gqa=grouped)
+    mixed = []
+    for row, first, end in seen.places:
+        q, k, v = (x[row : row + 1, :, first:end] for x in (q_BHTD, k_BKTD, v_BKTD))
+        mixed.append(attend(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped))
+    # The rows one behind the other, as the spans were.
+    return torch.cat(mixed, 2).view(heads, batch, tokens, dim).transpose(0, 1)
 
 
 def capped_attention(

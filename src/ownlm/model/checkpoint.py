@@ -10,6 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+# Numbers of a block of GGUF's 4-bit types, which share a scale and a minimum.
+GROUP = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:

@@ -22,7 +22,7 @@ from ownlm.model.config import DecoderConfig
 from ownlm.model.experts import Experts
 from ownlm.model.feed_forward import FeedForward
 from ownlm.model.four_bits import FourBits
-from ownlm.model.mask import causal_mask, packed_mask
+from ownlm.model.mask import Spans, causal_mask, packed_mask, spans_of
 from ownlm.model.norm import make_norm
 from ownlm.model.projection import Dense, Projection, type_name
 from ownlm.model.rope import Rope
@@ -51,10 +51,10 @@ class Block(nn.Module):
         self,
         x_BTE: Tensor,
         rope: tuple[Tensor, Tensor] | None,
-        mask_BxTS: Tensor | None,
+        seen: Tensor | Spans | None,
         cache: AttentionCache | None,
     ) -> Tensor:
-        looked = self.self_attn(_through(self.input_layernorm, x_BTE), rope, mask_BxTS, cache)
+        looked = self.self_attn(_through(self.input_layernorm, x_BTE), rope, seen, cache)
         if self.parallel:
             return cast(Tensor, x_BTE + looked + self.mlp(_through(self.post_attention_layernorm, x_BTE)))
         if self.post_norm:
@@ -171,7 +171,7 @@ class Decoder(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(count, device=tokens_BT.device).unsqueeze(0)
         windows = set(self.windows) if cache is None else set()
-        masks = {window: self._mask(count, window, documents_BT) for window in windows}
+        seen = {window: self._seen(count, window, documents_BT) for window in windows}
         rope = None if self.rope is None else self.rope(positions_BT, documents_BT, lengths_BT)
         local_rope = None if self.local_rope is None else self.local_rope(positions_BT, documents_BT)
         # The stream is as precise as the norms are, whatever the matrices compute in.
@@ -182,7 +182,7 @@ class Decoder(nn.Module):
         if self.config.embedding_multiplier != 1:
             x_BTE = x_BTE * self.config.embedding_multiplier
         for block, window, locally in zip(self.model.layers, self.windows, self.turns_locally, strict=True):
-            given = (x_BTE, local_rope if locally else rope, masks.get(window), cache)
+            given = (x_BTE, local_rope if locally else rope, seen.get(window), cache)
             if self.recompute and torch.is_grad_enabled():
                 # Not the reentrant kind, which gives an adapter no gradient where its input needs none.
                 x_BTE = checkpoint(block, *given, use_reentrant=False)
@@ -196,10 +196,13 @@ class Decoder(nn.Module):
         if positions_BT.shape[1] > most and int(positions_BT.max()) >= most:
             raise OwnlmError(f"this model has learned {most} positions and can read no longer text; shorten it")
 
-    def _mask(self, count: int, window: int | None, documents_BT: Tensor | None) -> Tensor | None:
+    def _seen(self, count: int, window: int | None, documents_BT: Tensor | None) -> Tensor | Spans | None:
         """None where plain causal attention is right."""
         if documents_BT is not None:
-            return packed_mask(documents_BT, window)
+            # A card would wait for the spans to be known here, and has kernels that take no time for what is masked.
+            by_document = documents_BT.device.type == "cpu" and self.config.attn_logit_softcapping is None
+            spans = spans_of(documents_BT, window) if by_document else None
+            return packed_mask(documents_BT, window) if spans is None else spans
         return None if window is None or count <= window else causal_mask(count, window, self.device)
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -19,11 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ownlm.artefact.gguf_types import KINDS
-from ownlm.model.checkpoint import Blocks
+from ownlm.model.checkpoint import GROUP, Blocks
 from ownlm.model.formats.gguf_quants import quantize, read_blocks
 from ownlm.model.projection import Projection
 
-GROUP = 32
 _KIND = next(kind for kind in KINDS.values() if kind.name == "Q4_1")
 # Numbers that are laid out at once on the processor, 1 MB of them: fewer cost more in calls (a quarter took 1.7 times
 # as long), more no longer stay in its cache.

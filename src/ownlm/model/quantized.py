@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from ownlm.machine import has_fast_bfloat16, memory
-from ownlm.model.checkpoint import Blocks, StoredTensor
+from ownlm.model.checkpoint import GROUP, Blocks, StoredTensor
 from ownlm.model.families.tensor_map import Stored
 from ownlm.model.projection import Dense, Projection
 
-GROUP = 32
 # torch packs outputs by 16; its int8 kernel reads inputs by 16 and, without asking, past the end of others.
 _MULTIPLE = 16
 # Reading 4 bits costs more arithmetic than reading floats, and pays while reading is what takes the time: on an AVX2

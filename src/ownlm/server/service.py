@@ -56,6 +56,8 @@ class Service:
     # What clients store goes after so long; None: it stays until they delete it.
     keep_seconds: float | None = 30 * 86_400.0
     draining: bool = False
+    # Replicas answer at the same address, from the same --data folder, each with an engine of its own.
+    beside: bool = False
     # Tokens that each key's running requests may still use.
     _reserved: Counter[str] = field(default_factory=Counter)
 

@@ -56,8 +56,12 @@ def read(body: ResponsesBody, service: Service, principal: Principal) -> Questio
     """A body that has the right types into what is asked; ApiError names the field that is wrong."""
     served = service.find(body.model, principal)
     store = body.store is not False and service.responses.kept is not None
+    if body.store and not store:
+        raise bad("store: nothing is stored here; leave it out", "store")
     if body.background and not store:
         raise bad("background needs store: the answer is fetched later", "background")
+    if body.background and service.beside:
+        raise bad("background: several replicas answer here, and but one would know of it", "background")
     before, items = _items(body, service, principal)
     return question_of(body, before, items, store=store, served=served, service=service, principal=principal)
 
