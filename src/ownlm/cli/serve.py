@@ -151,7 +151,9 @@ def serve(
         )
     rules = None if policy is None else read_policy(policy)
     if rules is not None and on is not None:
-        raise OwnlmError("--policy writes one log of decisions, which replicas cannot share; leave out --on")
+        raise OwnlmError(
+            "--policy does not go with --on: the log of its decisions has one writer; leave one of them out"
+        )
 
     def build(data: Path, *, keeps: bool = True, beside: bool = False) -> "tuple[ASGIApp, Service]":
         """In the process that answers; `keeps`: whatever clients store."""
@@ -206,14 +208,6 @@ def serve(
     return 0
 
 
-def _some(models: tuple[str, ...]) -> tuple[str, ...]:
-    from ownlm.errors import OwnlmError
-
-    if not models:
-        raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
-    return models
-
-
 def _guard(
     policy: "Policy", data: Path, hosted: "dict[str, Hosted]", embedders: "dict[str, HostedEmbedder]"
 ) -> "Guard":
@@ -231,6 +225,14 @@ def _guard(
         for embedder in embedders.values():
             embedder.close()
         raise
+
+
+def _some(models: tuple[str, ...]) -> tuple[str, ...]:
+    from ownlm.errors import OwnlmError
+
+    if not models:
+        raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
+    return models
 
 
 def _seconds(keep: str) -> float | None:
