@@ -15,7 +15,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from ownlm import __version__
 from ownlm.errors import OwnlmError
 from ownlm.server import routes_models, routes_rerank, routes_tokens
 from ownlm.server.batches.run import BatchRunner
@@ -62,7 +61,6 @@ def make_app(
     """The whole server as one ASGI application; `service` is closed when it ends. `hosts`, `origins`: see the gate."""
     app = FastAPI(
         title="ownlm",
-        version=__version__,
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
