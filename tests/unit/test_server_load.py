@@ -1,5 +1,6 @@
 """Too much, gone, broken, told to end: accepted answers are whole, and nothing of the others is left."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from ownlm.engine import EngineConfig
 from ownlm.opened import load
@@ -22,6 +24,7 @@ from ownlm.server.app import make_app
 from ownlm.server.hosted import Hosted
 from ownlm.server.limits import Limits
 from ownlm.server.service import Service
+from ownlm.server.sse import EventStream
 from serving import Server, serving, wide_copy
 
 ASKED = {"model": "base", "prompt": "The cat", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
@@ -67,6 +70,44 @@ def test_more_than_fits_is_refused_and_the_rest_is_right(server: Server) -> None
     assert all(answer.json()["choices"][0]["text"].startswith(expected) for answer in whole)
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert server.post("/v1/completions", ASKED).json()["choices"][0]["text"] == expected
+
+
+def test_many_streams_join_their_tokens_and_say_the_same(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {**ASKED, "max_tokens": 60, "stream": True, "logprobs": 0, "return_token_ids": True}
+    alone = server.post("/v1/completions", asked).events()
+    assert max(len(event["choices"][0]["token_ids"]) for event in alone[1:]) < 30
+    monkeypatch.setattr("ownlm.server.answering.MANY", 2)
+    monkeypatch.setattr("ownlm.server.answering.JOIN_SECONDS", 5.0)
+    with ThreadPoolExecutor(2) as clients:
+        joined = [one.events() for one in clients.map(lambda _: server.post("/v1/completions", asked), range(2))]
+    for events in joined:
+        for part in ("text", "token_ids"):
+            whole = [[piece for event in each for piece in event["choices"][0][part]] for each in (alone, events)]
+            assert whole[0] == whole[1]
+    assert min(len(events) for events in joined) < 10
+
+
+def test_silence_is_broken_by_a_comment_between_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ownlm.server.sse.PING", 0.05)
+    sent: list[bytes] = []
+
+    async def events() -> AsyncGenerator[bytes]:
+        await asyncio.sleep(0.2)
+        yield b"data: 2\n\n"
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def served() -> None:
+        await EventStream(b"data: 1\n\n", events())({"type": "http"}, receive, send)
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(served())
+    assert sent[:3] == [b"", b"data: 1\n\n", b": still here\n\n"] and sent[-2:] == [b"data: 2\n\n", b""]
 
 
 @pytest.mark.parametrize("stream", [True, False])
