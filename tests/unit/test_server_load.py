@@ -110,6 +110,12 @@ def test_silence_is_broken_by_a_comment_between_events(monkeypatch: pytest.Monke
     assert sent[:3] == [b"", b"data: 1\n\n", b": still here\n\n"] and sent[-2:] == [b"data: 2\n\n", b""]
 
 
+def test_a_request_takes_no_thread(server: Server) -> None:
+    before = {thread.ident for thread in threading.enumerate()}
+    assert server.post("/v1/completions", ASKED).status == 200
+    assert not [one.name for one in threading.enumerate() if "AnyIO" in one.name and one.ident not in before]
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_who_leaves_leaves_no_work_behind(server: Server, hosted: Hosted, stream: bool) -> None:
     clients = [begin(server, stream=stream, seed=number) for number in range(5)]
