@@ -3,9 +3,9 @@
     {"port", "clients", "bodies"}  ──▶  so many clients, each taking the next body as soon as its answer is whole
                                    ──▶  {"seconds", "client_seconds", "answers": [{"sent", "arrivals", "finish"}, ...]}
 
-`arrivals` are [seconds, characters of text] for each event that came, on the clock of `sent`. While answers come nothing
-is done but noting when; they are read as JSON after the last byte. So `client_seconds`, the processor time until then, is
-what asking and receiving cost, and no more.
+`arrivals` are [seconds, characters of text] for each event that came, on the clock of `sent`. While answers come
+nothing is done but noting when; they are read as JSON after the last byte. So `client_seconds`, the processor time
+until then, is what asking and receiving cost, and no more.
 """
 
 import asyncio

@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -170,7 +171,7 @@ def run_of(name: str, found: Mapping[str, Any], tokens: int, loop_seconds: float
         tokens=tokens * len(answers),
         first_event=[answer["arrivals"][0][0] - answer["sent"] for answer in answers],
         first_text=[times[0] - answer["sent"] for answer, times in pairs if times],
-        between=[later - earlier for times in texts for earlier, later in zip(times, times[1:], strict=False)],
+        between=[later - earlier for times in texts for earlier, later in pairwise(times)],
     )
 
 

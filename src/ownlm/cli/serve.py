@@ -1,7 +1,9 @@
 """`ownlm serve`: models put to work for programs and people, over HTTP."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
@@ -91,7 +93,6 @@ def serve(
     """
     from ownlm.errors import OwnlmError
     from ownlm.server import logs
-    from ownlm.server.app import make_app
     from ownlm.server.batches.kept import Batches
     from ownlm.server.files import Files
     from ownlm.server.gate import LOOPBACK
@@ -123,7 +124,11 @@ def serve(
             f"--data {data}` makes one, or leave out --host"
         )
     logs.set_up(log)
+    # The routes take a second to import, beside which the models' files are read.
+    Thread(target=import_module, args=("ownlm.server.app",), daemon=True).start()
     hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
+    from ownlm.server.app import make_app
+
     service = Service(
         hosted=hosted,
         embedders=embedders,
@@ -197,10 +202,11 @@ def _open(
     embedders: dict[str, HostedEmbedder] = {}
     try:
         for name, model in named.items():
-            if is_embedder(locate(model, ask=asker())):
-                embedders[name] = HostedEmbedder(name, load_embedder(model), limits=limits)
+            place = locate(model, ask=asker())
+            if is_embedder(place):
+                embedders[name] = HostedEmbedder(name, load_embedder(place), limits=limits)
                 continue
-            opened = load(model, dtype="auto", engine=config, ask=asker())
+            opened = load(place, dtype="auto", engine=config)
             folders = {called: Path(folder) for called, folder in own.items()} if not found else {}
             found[name] = Hosted(name, opened, limits=limits, adapters=folders)
     except BaseException:
