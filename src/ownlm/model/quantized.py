@@ -102,7 +102,7 @@ def int4_kernel(parts: Sequence[Blocks], name: str, bias: Tensor | None, dense: 
 def int8_head(weight_VE: Tensor, name: str) -> Int8Head:
     weight_VE = weight_VE.detach()
     # A few rows at a time stay in the processor's caches: a third of the time that whole matrices take.
-    parts = weight_VE.split(_HEAD_ROWS)
+    parts = torch.split(weight_VE, _HEAD_ROWS)
     scales_E = torch.stack([part.abs().amax(0) for part in parts]).amax(0).clamp(min=1e-30)
     scales, levels = [], []
     for part in parts:
