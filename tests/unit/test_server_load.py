@@ -1,6 +1,7 @@
 """Too much, gone, broken, told to end: accepted answers are whole, and nothing of the others is left."""
 
 import asyncio
+import gc
 import http.client
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.types import Message
+from starlette.types import ASGIApp, Message
 
 from ownlm.engine import EngineConfig
 from ownlm.opened import load
@@ -180,6 +181,26 @@ def test_told_to_end_it_lets_answers_finish(workshop: Path, tmp_path: Path) -> N
         assert process.wait(20) == 0, process.stderr.read()
         with pytest.raises((ConnectionError, http.client.HTTPException)):
             server.get("/live")
+
+
+def test_what_was_opened_is_not_collected_again(
+    workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ownlm.cli.main import run
+
+    seen: list[tuple[bool, int]] = []
+
+    def served(_: ASGIApp, service: Service, *__: object, **___: object) -> None:
+        seen.append((gc.isenabled(), gc.get_freeze_count()))
+        for one in service.everything:
+            one.close()
+
+    monkeypatch.setattr("ownlm.server.run.serve", served)
+    before = gc.get_freeze_count()
+    assert run(["serve", str(workshop / "base"), "--data", str(tmp_path / "data")]) == 0
+    gc.unfreeze()
+    assert run(["serve", "nowhere", "--data", str(tmp_path / "data")]) == 2
+    assert seen[0][0] and seen[0][1] > before + 10_000 and gc.isenabled()
 
 
 def test_another_address_needs_a_key(workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,9 @@
 """`ownlm serve`: models put to work for programs and people, over HTTP."""
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -126,8 +129,9 @@ def serve(
     logs.set_up(log)
     # The routes take a second to import, beside which the models' files are read.
     Thread(target=import_module, args=("ownlm.server.app",), daemon=True).start()
-    hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
-    from ownlm.server.app import make_app
+    with _made_to_stay():
+        hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
+        from ownlm.server.app import make_app
 
     service = Service(
         hosted=hosted,
@@ -155,6 +159,17 @@ def serve(
 
     run(app, service, address, started=started)
     return 0
+
+
+@contextmanager
+def _made_to_stay() -> Iterator[None]:
+    """What is made here stays until the end: Python's collector looks at it neither now nor while answers wait."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _seconds(keep: str) -> float | None:
