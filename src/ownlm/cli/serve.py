@@ -1,9 +1,13 @@
 """`ownlm serve`: models put to work for programs and people, over HTTP."""
 
+import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
@@ -117,7 +121,6 @@ def serve(
     """
     from ownlm.errors import OwnlmError
     from ownlm.server import logs
-    from ownlm.server.app import make_app
     from ownlm.server.batches.kept import Batches
     from ownlm.server.files import Files
     from ownlm.server.gate import LOOPBACK
@@ -159,7 +162,12 @@ def serve(
         """In the process that answers; `keeps`: whatever clients store."""
         logs.set_up(log)
         store = Store(data)
-        hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
+        # The routes take a second to import, beside which the models' files are read.
+        Thread(target=import_module, args=("ownlm.server.app",), daemon=True).start()
+        with _made_to_stay():
+            hosted, embedders = _open(models, adapter, limits, max_sequences=max_sequences, cache_tokens=cache_tokens)
+            from ownlm.server.app import make_app
+
         service = Service(
             hosted=hosted,
             guard=None if rules is None else _guard(rules, data, hosted, embedders),
@@ -235,6 +243,17 @@ def _some(models: tuple[str, ...]) -> tuple[str, ...]:
     return models
 
 
+@contextmanager
+def _made_to_stay() -> Iterator[None]:
+    """What is made here stays until the end: Python's collector looks at it neither now nor while answers wait."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
 def _seconds(keep: str) -> float | None:
     """A time such as 30d; None for ever."""
     from ownlm.errors import OwnlmError
@@ -278,10 +297,11 @@ def _open(
     embedders: dict[str, HostedEmbedder] = {}
     try:
         for name, model in named.items():
-            if is_embedder(locate(model, ask=asker())):
-                embedders[name] = HostedEmbedder(name, load_embedder(model), limits=limits)
+            place = locate(model, ask=asker())
+            if is_embedder(place):
+                embedders[name] = HostedEmbedder(name, load_embedder(place), limits=limits)
                 continue
-            opened = load(model, dtype="auto", engine=config, ask=asker())
+            opened = load(place, dtype="auto", engine=config)
             folders = {called: Path(folder) for called, folder in own.items()} if not found else {}
             found[name] = Hosted(name, opened, limits=limits, adapters=folders)
     except BaseException:
