@@ -14,6 +14,20 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from ownlm.engine import EngineConfig
+from ownlm.opened import load, load_embedder
+from ownlm.server.batches.kept import Batches
+from ownlm.server.files import Files
+from ownlm.server.hosted import Hosted
+from ownlm.server.hosted_embedder import HostedEmbedder
+from ownlm.server.limits import Limits
+from ownlm.server.responses.going import Responses
+from ownlm.server.responses.kept import Kept
+from ownlm.server.service import Service
+from ownlm.server.store import Store
+
+_BERT = Path(__file__).parent / "parity" / "references" / "bert"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -66,6 +80,22 @@ def wide_copy(model: Path, folder: Path, *, context: int = 1024) -> Path:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": context}))
     return folder
+
+
+def whole_service(model: Path, data: Path, *, limits: Limits | None = None, **more: Any) -> Service:
+    """Every route at work: `model` as "chat", an embedder, a ranker, and a store in `data`."""
+    limits, store = limits or Limits(), Store(data)
+    opened = load(model, engine=EngineConfig(max_sequences=4, cache_tokens=8_000))
+    bert = {"embedder": "embedder", "ranker": "cross_encoder"}
+    return Service(
+        hosted={"chat": Hosted("chat", opened, limits=limits)},
+        embedders={name: HostedEmbedder(name, load_embedder(_BERT / kind)) for name, kind in bert.items()},
+        limits=limits,
+        responses=Responses(Kept(store)),
+        files=Files(store, limits),
+        batches=Batches(store),
+        **more,
+    )
 
 
 @contextmanager

@@ -12,19 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from scripted_server import EVENTS, GONE, delta, end, http, models, said, scripted
+
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 FAKE = Path(__file__).with_name("fake_chat.py")
 WORDS = "The quick brown foxes jump over extraordinarily lazy dogs near internationalization offices. " * 6
 
 
 class Screen:
-    def __init__(self, folder, width, height, setup):
+    def __init__(self, folder, width, height, command):
         self.folder = folder
         self.socket = str(folder / "tmux")
         self.log = folder / "bytes"
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), "sh")
         self.tmux("pipe-pane", f"cat >> {self.log}")
-        self.keys(f"PS1='$ '; clear; {sys.executable} {FAKE} '{json.dumps(setup)}'; echo code=$?")
+        self.keys(f"PS1='$ '; clear; {sys.executable} {command}; echo code=$?")
         self.keys("Enter")
         self.wait_for("Ctrl-D leaves.")
         self.wait_for_prompt()
@@ -79,10 +81,10 @@ ORDERLY = ("1", ["echo", "icanon", "icrnl"])
 def open_chat(tmp_path):
     opened = []
 
-    def start(width=80, height=24, **setup):
+    def start(width=80, height=24, *, command=None, **setup):
         folder = tmp_path / str(len(opened))
         folder.mkdir()
-        opened.append(Screen(folder, width, height, setup))
+        opened.append(Screen(folder, width, height, command or f"{FAKE} '{json.dumps(setup)}'"))
         return opened[-1]
 
     yield start
@@ -181,6 +183,46 @@ def test_alt_enter_begins_a_new_line_and_edit_brings_the_question_back(open_chat
     screen.wait_for_prompt()
     screen.keys("Up")
     screen.wait_for("> one\n  two three")
+
+
+def test_a_backslash_at_the_end_begins_a_new_line(open_chat):
+    screen = open_chat(answers=["got [{question}]"])
+    screen.keys("one\\", "Enter", "two", "Enter")
+    screen.wait_for("got [one\ntwo]")
+
+
+def test_a_servers_bad_answers_leave_the_conversation_and_its_questions_outlive_it(open_chat, tmp_path):
+    thinks = [EVENTS, delta(reasoning_content=WORDS), delta(content="I "), delta(content="am."), end(tokens=9)]
+    busy = http(429, {"error": {"message": "full"}}, retry_after="3")
+    answers = models("far"), thinks, busy, [EVENTS, delta(content="half")], [EVENTS, delta(content="x y"), GONE]
+    with scripted(*answers, said("Yes."), models("far")) as server:
+        chat = f"-m ownlm.cli chat --url {server.url} --history {tmp_path / 'asked'}"
+        screen = open_chat(command=chat)
+        assert f"You are talking with far at {server.url}/v1." in screen.text()
+        for question, shown in (
+            ("Who?", "(it thinks:)\nThe quick"),
+            ("More?", "is busy (full); try again in 3 s"),
+            ("More?", "half\nownlm: http"),
+            ("/where", "ownlm chat FOLDER"),
+            ("Wait?", "Wait?\nx"),
+            ("More?", "Yes."),
+        ):
+            screen.keys(question, "Enter")
+            screen.wait_for(shown)
+            if question == "Wait?":
+                screen.keys("C-c")
+                assert server.left.wait(10)
+            screen.wait_for_prompt()
+        assert "stopped by Ctrl-C)" in screen.text()
+        assert "offices.\n\nI am.\n(9 tokens" in screen.text()
+        roles = [message["content"] for message in server.asked[-1][2]["messages"]]
+        assert roles == ["Who?", "I am.", "Wait?", "x y", "More?"]
+        screen.keys("C-d")
+        screen.wait_for("code=0")
+        screen = open_chat(command=chat)
+        screen.keys("Up", "Up")
+        screen.wait_for("> Wait?")
+    assert (tmp_path / "asked").stat().st_mode & 0o077 == 0
 
 
 def test_a_resize_during_an_answer_wraps_the_rest_at_the_new_width(open_chat):

@@ -115,3 +115,26 @@ def test_smollm2_in_each_type(tmp_path: Path) -> None:
     # A file of Q4_1 goes back into Q4_1 without loss, but for the int8 that activations become.
     assert rms["Q4_1"] < 0.6, rms
     assert (found["F16"].argmax(-1) == exact.argmax(-1)).all()
+
+
+@installed
+def test_llama_cpp_goes_on_from_an_export_as_we_do(workshop: Path, tmp_path: Path) -> None:
+    from llama_cpp import Llama
+
+    from ownlm.opened import load
+    from ownlm.opened.deployment.export import export_deployment
+
+    folder = export_deployment("llamacpp", workshop / "chat", tmp_path / "out", name="mine").path
+    ours = load(workshop / "chat", dtype="float32")
+    asked = [{"role": "user", "content": "What does str.split do?"}]
+    prompt = ours.template.render(asked, True).ids if ours.template else []
+    theirs = Llama(str(folder / "model" / "model.gguf"), n_ctx=64, seed=0, verbose=False)
+    drawn: list[int] = []
+    for token in theirs.generate(prompt, temp=0.0, repeat_penalty=1.0):
+        drawn.append(token)
+        if len(drawn) == 16:
+            break
+    found = ours.chat(asked, max_tokens=16, temperature=0, ignore_eos=True)
+    assert drawn == list(found.token_ids)
+    whole = theirs.create_chat_completion(asked, max_tokens=8, temperature=0.0, repeat_penalty=1.0)
+    assert whole["usage"]["prompt_tokens"] == len(prompt)

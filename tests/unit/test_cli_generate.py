@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,30 @@ def test_settings_reach_the_model(ask) -> None:  # type: ignore[no-untyped-def]
     rare = ("--typical-p", 0.9, "--xtc-probability", 0.5, "--dry-multiplier", 1, "--frequency-penalty", 0.5)
     assert ask(*settings, *rare, "--presence-penalty", 1, "--min-tokens", 2)[0] == 0
     assert ask(*settings, "--mirostat", 2)[0] == 0
+
+
+def test_a_text_from_stdin_is_gone_on_with_and_not_repeated(ask, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    settings = ("--seed", 1, "--max-tokens", 4, "--ignore-eos")
+    _, whole, _ = ask(*settings)
+    for prompt, more in (("-", ()), (None, ("--prompt", "-")), ("-", ("--echo",))):
+        monkeypatch.setattr("sys.stdin", io.StringIO("The cat\n"))
+        status, out, err = ask(*settings, *more, prompt=prompt)
+        assert (status, err, ("" if more == ("--echo",) else "The cat") + out) == (0, "", whole)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"The \xff"), encoding="utf-8"))
+    status, out, err = ask(prompt="-")
+    assert (status, out, err) == (2, "", "ownlm: standard input is not utf-8 text; convert it first\n")
+
+
+def test_a_reader_who_leaves_ends_it_quietly(workshop: Path) -> None:
+    command = [sys.executable, "-m", "ownlm.cli", "generate", workshop / "base", "-", "--ignore-eos"]
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "--max-tokens", "60"], **piped) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"The cat\n")
+        process.stdin.close()
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(60) == 141
 
 
 def test_several_answers_have_headers(ask) -> None:  # type: ignore[no-untyped-def]

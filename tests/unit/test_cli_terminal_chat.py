@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import itertools
 import json
 import os
 import signal
@@ -205,12 +206,13 @@ def test_a_model_that_fails_ends_the_pipe_with_what_it_said():
 
 
 def test_input_that_is_no_text_is_refused():
-    stdin = io.TextIOWrapper(io.BytesIO(b"\xff\xfe\x00"), encoding="utf-8")
-    for options in (ChatOptions(), ChatOptions(prompt="-")):
-        stderr = io.StringIO()
+    raw = io.BytesIO(b"\xff\xfe\x00")
+    for options, errors in itertools.product((ChatOptions(), ChatOptions(prompt="-")), ("strict", "surrogateescape")):
+        raw.seek(0)
+        stdin, stderr = io.TextIOWrapper(raw, encoding="utf-8", errors=errors), io.StringIO()
         code = run_chat(fake.FakeModel(), options=options, stdin=stdin, stdout=io.StringIO(), stderr=stderr)
         assert (code, "is not utf-8 text" in stderr.getvalue()) == (2, True)
-        stdin.seek(0)
+        stdin.detach()
 
 
 def test_probabilities_are_told_by_more_than_colour():

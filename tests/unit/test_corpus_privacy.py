@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ownlm.corpus.privacy import KINDS, count_personal_data, find_personal_data
+from ownlm.corpus.privacy import count_personal_data
+from ownlm.personal_data import KINDS, find_personal_data
 
 
 def found(text: str) -> list[tuple[str, str]]:

@@ -75,6 +75,30 @@ def test_a_hundred_streams_are_what_each_is_alone() -> None:
     assert stats.prompt_tokens == sum(len(one.prompt) for one in requests)
 
 
+def test_a_step_wakes_a_loop_once_and_pieces_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def everyone(background: EngineThread) -> tuple[int, int, list[Piece]]:
+        loop, wakes = asyncio.get_running_loop(), 0
+        threadsafe = loop.call_soon_threadsafe
+
+        def counted(*given: object) -> object:
+            nonlocal wakes
+            wakes += 1
+            return threadsafe(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        drawn = sum(map(len, await asyncio.gather(*(read(background.submit(request(n))) for n in range(8)))))
+        answer = background.submit(request(9))
+        began = time.monotonic()
+        await answer.gather(60)
+        assert time.monotonic() - began < 30, "the end is not waited out"
+        return wakes, drawn, answer.take_ready()
+
+    with EngineThread(make_engine(max_sequences=8)) as background:
+        wakes, drawn, gathered = asyncio.run(everyone(background))
+    assert len(gathered) == 6 and gathered[-1].finish_reason == "length"
+    assert wakes < drawn / 2
+
+
 def test_plain_threads_read_too() -> None:
     requests = [request(number) for number in range(12)]
     alone = [done.token_ids for done in complete(make_engine(), requests)]

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from ownlm.engine.grammar import GrammarCompiler
 from ownlm.opened import load
 from ownlm.server.app import make_app
+from ownlm.server.asking import ToolChoice
 from ownlm.server.hosted import Hosted
 from ownlm.server.service import Service
 from serving import Server, serving, wide_copy
@@ -99,6 +102,47 @@ def test_a_named_tool_constrains_what_is_written(server: Server) -> None:
         assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+def test_a_strict_function_is_held_to_its_schema_where_it_is_called_freely(server: Server, workshop: Path) -> None:
+    cities = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}
+    functions = [
+        {"name": "weather", "parameters": cities | {"additionalProperties": False}, "strict": True},
+        {"name": "other", "parameters": cities},
+    ]
+    tools = [{"type": "function", "function": function} for function in functions]
+    for more in ({}, {"stream": True}, {"parallel_tool_calls": False}, {"response_format": {"type": "json_object"}}):
+        assert chat(server, tools=tools, **more).status == 200
+    model = load(workshop / "chat")
+    assert ToolChoice(tools=tools[1:]).held(model) is None and ToolChoice(tools=tools, forced=True).held(model) is None
+    grammar = ToolChoice(tools=tools).held(model)
+    assert grammar is not None
+    tokenizer = model.tokenizer
+    compiler = GrammarCompiler(tokenizer, tokenizer.vocab_size, tokenizer.end_ids)
+
+    def allowed(text: str) -> bool:
+        matcher = compiler.start(grammar)
+        for id in tokenizer.encode(text):
+            logits_V = torch.zeros(tokenizer.vocab_size)
+            matcher.mask(logits_V)
+            if logits_V[id] != 0:
+                return False
+            matcher.accept(id)
+        logits_V = torch.zeros(tokenizer.vocab_size)
+        matcher.mask(logits_V)
+        return bool((logits_V[list(tokenizer.end_ids)] == 0).any())
+
+    right = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    for text in (
+        "A <tool, é\nand so on.",
+        right,
+        f"I look.\n{right} {right}\nThere.",
+        right.replace("weather", "other"),
+    ):
+        assert allowed(text), text
+    assert allowed(right.replace("weather", "other").replace("Rome", "Bern"))
+    for text in (right.replace("Rome", "Bern"), f"Hm. {right.replace('weather', 'none')}", right[:-1], "<tool_call>no"):
+        assert not allowed(text), text
+
+
 def test_a_schema_is_kept_to(server: Server) -> None:
     schema = {
         "type": "object",
@@ -112,12 +156,13 @@ def test_a_schema_is_kept_to(server: Server) -> None:
 
 
 def test_logprobs_spell_the_text(server: Server) -> None:
-    found = chat(server, logprobs=True, top_logprobs=2).json()["choices"][0]
+    # Each computes its prompt anew: what is found computed may differ by the last bits.
+    found = chat(server, logprobs=True, top_logprobs=2, cache_salt="whole").json()["choices"][0]
     entries = found["logprobs"]["content"]
     spelled = b"".join(bytes(entry["bytes"]) for entry in entries)
     assert found["message"]["content"].encode() in spelled
     assert all(len(entry["top_logprobs"]) == 2 and entry["logprob"] <= 0 for entry in entries)
-    streamed = chat(server, logprobs=True, top_logprobs=2, stream=True).events()
+    streamed = chat(server, logprobs=True, top_logprobs=2, stream=True, cache_salt="streamed").events()
     parts = [one["choices"][0]["logprobs"] for one in streamed if one["choices"][0]["logprobs"]]
     assert [entry for part in parts for entry in part["content"]] == entries
 

@@ -89,6 +89,13 @@ def test_tokens_there_and_back(server: Server, workshop: Path) -> None:
     found = server.post("/tokenize", {"content": text}).json()
     assert found["tokens"] == load(workshop / "base").tokenizer.encode(text)
     assert server.post("/detokenize", {"tokens": found["tokens"]}).json()["content"] == text
-    assert server.get("/tokenizer_info").json()["vocab_size"] > 0
+    info = server.get("/tokenizer_info").json()
+    end = {
+        name: server.post("/tokenize", {"prompt": info["eos_token"], **more}).json()["tokens"]
+        for name, more in (("id", {}), ("text", {"parse_special": False}))
+    }
+    assert len(end["id"]) == 1 < len(end["text"])
+    assert server.post("/detokenize", {"tokens": end["id"]}).json()["prompt"] == info["eos_token"]
+    assert info["vocab_size"] > 0
     assert server.get("/v1/models/base").json()["capabilities"]["chat"] is False
     assert b"ownlm_time_to_first_token_seconds_bucket" in server.get("/metrics").body

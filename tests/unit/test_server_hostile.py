@@ -11,20 +11,37 @@ from typing import Any
 
 import pytest
 
-from ownlm.engine import EngineConfig
-from ownlm.opened import load
 from ownlm.server.app import make_app
-from ownlm.server.hosted import Hosted
 from ownlm.server.limits import Limits
-from ownlm.server.service import Service
-from serving import Server, serving, wide_copy
+from serving import Answer, Server, serving, whole_service, wide_copy
 
 # OWNLM_MUTATED_BODIES=10000 for the long run.
 BODIES = int(os.environ.get("OWNLM_MUTATED_BODIES", "600"))
 RIGHT = {"model": "chat", "prompt": "The cat", "max_tokens": 3, "temperature": 0}
 HELLO = [{"role": "user", "content": "Who are you?"}]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
-TOOL = {"type": "function", "function": {"name": "f", "description": "x", "parameters": SCHEMA}}
+TOOL = {"type": "function", "function": {"name": "f", "description": "x", "parameters": SCHEMA, "strict": True}}
+ANTHROPIC: list[dict[str, Any]] = [
+    {
+        "model": "chat",
+        "system": [{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}],
+        "messages": [
+            *HELLO,
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "3"}]},
+        ],
+        "tools": [{"name": "f", "description": "x", "input_schema": SCHEMA}],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+    },
+    {
+        "model": "chat",
+        "messages": [*HELLO, {"role": "assistant", "content": "I"}],
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
+    },
+]
+# Stands for a file of one line, and the batch that reads it.
+BATCH = "a batch of"
 SEEDS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/completions", {**RIGHT, "n": 2, "logprobs": 1, "echo": True, "stop": ["a"], "logit_bias": {"5": 1.5}}),
     ("/v1/completions", {**RIGHT, "prompt": ["a", "b"], "structured_outputs": {"regex": "[ab]+"}}),
@@ -60,8 +77,62 @@ SEEDS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("/tokenize", {"model": "chat", "messages": HELLO, "tools": [TOOL]}),
-    ("/detokenize", {"tokens": [1, 2, 3]}),
+    ("/detokenize", {"model": "chat", "tokens": [1, 2, 3]}),
     ("/apply-template", {"messages": HELLO, "chat_template_kwargs": {"enable_thinking": False}}),
+    (
+        "/v1/responses",
+        {
+            "model": "chat",
+            "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "Who are you?"}]},
+                {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
+                {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "1", "output": "3"},
+            ],
+            "tools": [{"type": "function", "name": "f", "parameters": SCHEMA, "strict": True}],
+            "tool_choice": "required",
+            "reasoning": {"effort": "low"},
+            "metadata": {"a": "b"},
+            "max_output_tokens": 9,
+        },
+    ),
+    (
+        "/v1/responses",
+        {
+            "model": "chat",
+            "input": "Who are you?",
+            "instructions": "Be kind.",
+            "text": {"format": {"type": "json_schema", "name": "s", "schema": SCHEMA, "strict": True}},
+            "include": ["message.output_text.logprobs"],
+            "top_logprobs": 1,
+            "background": True,
+            "max_output_tokens": 9,
+        },
+    ),
+    ("/v1/responses/input_tokens", {"model": "chat", "input": "Who are you?", "instructions": "Be kind."}),
+    *(("/v1/messages", one | {"max_tokens": 9, "stop_sequences": ["a"], "temperature": 0.5}) for one in ANTHROPIC),
+    *(("/v1/messages/count_tokens", one) for one in ANTHROPIC),
+    *(
+        ("/v1/embeddings", {"model": model, "input": ["a", "b"], "encoding_format": "base64", "truncate": True})
+        for model in ("chat", "embedder")
+    ),
+    ("/v1/embeddings", {"model": "chat", "input": [[1, 2], [3]]}),
+    (
+        "/v1/rerank",
+        {"model": "ranker", "query": "cat", "documents": ["a cat", {"text": "a dog"}], "top_n": 1},
+    ),
+    ("/rerank", {"model": "embedder", "query": "cat", "texts": ["a cat", "a dog"], "return_text": True}),
+    (
+        "/v1/batches",
+        {
+            "input_file_id": "file-none",
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+            "metadata": {"a": "b"},
+            "output_expires_after": {"anchor": "created_at", "seconds": 7200},
+        },
+    ),
+    (BATCH, {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": RIGHT}),
 ]
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 2**31, 2**63, -(2**63), 2**200, 1e308, -1e308, float("nan"), float("inf")),
@@ -72,9 +143,9 @@ VALUES: list[Any] = [
 
 @pytest.fixture(scope="module")
 def server(workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = wide_copy(workshop / "chat", tmp_path_factory.mktemp("hostile") / "chat", context=192)
-    hosted = Hosted("chat", load(folder, engine=EngineConfig(max_sequences=4, cache_tokens=8_000)))
-    with serving(make_app(Service(hosted={"chat": hosted}, limits=Limits(request_tokens=2_000)))) as server:
+    folder = tmp_path_factory.mktemp("hostile")
+    model = wide_copy(workshop / "chat", folder / "chat", context=192)
+    with serving(make_app(whole_service(model, folder / "data", limits=Limits(request_tokens=2_000)))) as server:
         yield server
 
 
@@ -117,6 +188,30 @@ def written(body: Any, chance: random.Random) -> bytes:
     return raw
 
 
+def sent(server: Server, path: str, raw: bytes) -> Answer:
+    """The body to its route; or as a file's line, with the batch that is to answer it."""
+    if path != BATCH:
+        return server.post(path, raw)
+    kind = {"content-type": "multipart/form-data; boundary=BOUND"}
+    form = b'--BOUND\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--BOUND\r\n'
+    form += b'content-disposition: form-data; name="file"; filename="a"\r\n\r\n' + raw + b"\r\n--BOUND--\r\n"
+    file = server.post("/v1/files", form, headers=kind)
+    assert file.status == 200, file.body
+    asked = {"input_file_id": file.json()["id"], "endpoint": "/v1/completions", "completion_window": "24h"}
+    made = server.post("/v1/batches", asked)
+    assert made.status == 200, made.body
+    deadline = time.monotonic() + 60
+    while (told := server.get(f"/v1/batches/{made.json()['id']}").json())["status"] not in ("completed", "failed"):
+        assert time.monotonic() < deadline, (raw, told)
+        time.sleep(0.01)
+    for name in ("output_file_id", "error_file_id"):
+        if told[name] is not None:
+            assert server.ask("DELETE", f"/v1/files/{told[name]}").status == 200
+    assert server.ask("DELETE", f"/v1/files/{file.json()['id']}").status == 200
+    assert b'"status_code":5' not in server.get(f"/v1/batches/{made.json()['id']}").body
+    return made
+
+
 def test_mutated_bodies_break_nothing(server: Server) -> None:
     expected = server.post("/v1/completions", RIGHT).json()["choices"]
     chance = random.Random(7)
@@ -124,16 +219,60 @@ def test_mutated_bodies_break_nothing(server: Server) -> None:
         path, seed = chance.choice(SEEDS)
         raw = written(mutated(seed, chance), chance)
         try:
-            answer = server.post(path, raw)
+            answer = sent(server, path, raw)
         except TimeoutError:
             pytest.fail(f"no answer to {path} {raw!r}")
-        assert answer.status in (200, 400, 404, 413), (path, raw, answer.status, answer.body)
+        # Work in the background may be more than is taken at once.
+        assert answer.status in (200, 400, 404, 413, 429), (path, raw, answer.status, answer.body)
         if answer.status != 200:
-            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+            told = answer.json()
+            if path.startswith("/v1/messages"):
+                assert told["type"] == "error" and told["error"]["message"], told
+            else:
+                assert set(told["error"]) == {"message", "type", "param", "code"}
             assert len(answer.body) < 2_000 and b"/work" not in answer.body and b"Traceback" not in answer.body
         if number % 100 == 0:
             assert server.post("/v1/completions", RIGHT).json()["choices"] == expected
     assert server.post("/v1/completions", RIGHT).json()["choices"] == expected
+
+
+def named(path: tuple[Any, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+@pytest.mark.parametrize(("path", "seed"), [one for one in SEEDS if one[0] != BATCH])
+def test_half_a_character_is_refused_by_the_fields_name(server: Server, path: str, seed: dict[str, Any]) -> None:
+    places_of_texts = []
+    for place in places(seed):
+        value = seed
+        for key in place:
+            value = value[key]
+        if isinstance(value, str):
+            places_of_texts.append(place)
+    assert places_of_texts
+    for place in places_of_texts:
+        body = copy.deepcopy(seed)
+        parent = body
+        for key in place[:-1]:
+            parent = parent[key]
+        parent[place[-1]] += "\ud800"
+        answer = server.post(path, body)
+        error = answer.json()["error"]
+        assert answer.status == 400 and error.get("param", named(place)) == named(place), (place, error)
+        assert error["message"].startswith(f"{named(place)} holds half a character")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), {"\udfff": 1}])
+def test_what_no_json_can_hold_is_refused(server: Server, value: Any) -> None:
+    body = {"model": "chat", "messages": HELLO, "tools": [{"type": "function", "function": {"name": "f", "x": value}}]}
+    answer = server.post("/v1/chat/completions", body)
+    assert answer.status == 400 and answer.json()["error"]["param"] == "tools[0].function.x"
+    far: Any = "x"
+    for _ in range(400):
+        far = [far]
+    for path, field in (("/v1/messages", "metadata"), ("/v1/chat/completions", "tool_choice")):
+        answer = server.post(path, {"model": "chat", "messages": HELLO, field: {"a": far}})
+        assert answer.status == 400 and f"{field} holds more than 200" in answer.json()["error"]["message"]
 
 
 def deep(depth: int) -> dict[str, Any]:

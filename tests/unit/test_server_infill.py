@@ -8,6 +8,7 @@ import pytest
 
 from ownlm.opened import Model, load
 from ownlm.server.app import make_app
+from ownlm.server.guard.guard import text_before
 from ownlm.server.hosted import Hosted
 from ownlm.server.service import Service
 from ownlm.tokenizer import FillMarks, fill_marks, fill_prompt
@@ -125,3 +126,13 @@ def test_what_cannot_be_filled_is_refused(server: Server, path: str, body: dict[
 def test_capabilities_say_which_model_fills_in(server: Server) -> None:
     found = {one["id"]: one["capabilities"]["infill"] for one in server.get("/v1/models").json()["data"]}
     assert found == {"coder": True, "base": False}
+
+
+def test_what_fills_a_gap_is_looked_at_with_the_text_before_it(coder: Model, marks: FillMarks) -> None:
+    """A policy's word of which the client writes the first half."""
+    tokenizer = coder.tokenizer
+    prompt = fill_prompt(tokenizer, marks, "It is a blue", " in a tree")
+    assert text_before(prompt, tokenizer) == "It is a blue"
+    suffix_first = [marks.suffix, *tokenizer.encode("after"), marks.prefix, *tokenizer.encode("blue"), marks.middle]
+    assert text_before(suffix_first, tokenizer) == "blue"
+    assert text_before([marks.file or 0, *tokenizer.encode("It is a blue")], tokenizer) == "It is a blue"

@@ -281,8 +281,8 @@ def test_cancelling(respond: Any, ask: Any, server: Server, keys: Any) -> None:
         ({"tools": [{"type": "teapot"}]}, 400, "tools[0].type"),
         ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, 400, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}}, 400, "tool_choice"),
-        ({"tools": [{**WEATHER, "description": "\ud800"}]}, 400, "tools"),
-        ({"tools": [{**WEATHER, "parameters": {"minimum": float("nan")}}]}, 400, "tools"),
+        ({"tools": [{**WEATHER, "description": "\ud800"}]}, 400, "tools[0].description"),
+        ({"tools": [{**WEATHER, "parameters": {"minimum": float("nan")}}]}, 400, "tools[0].parameters.minimum"),
         ({"text": {"format": {"type": "json_schema"}}}, 400, "text.format.name"),
         ({"text": {"verbosity": "low"}}, 400, "text.verbosity"),
         ({"truncation": "auto"}, 400, "truncation"),
@@ -459,3 +459,25 @@ def test_what_was_kept_outlives_a_kill(model: Path, tmp_path: Path) -> None:
         assert server.get(f"/v1/responses/{ended['id']}").json() == ended
         lost = server.get(f"/v1/responses/{going['id']}").json()
     assert lost["status"] == "failed" and lost["error"]["code"] == "server_error"
+
+
+def test_what_another_server_of_the_folder_answers_is_not_lost(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first, second = Kept(store), Kept(Store(tmp_path))
+    first.open()
+    response = {"id": f"resp_{'0' * 32}", "previous_response_id": None, "status": "in_progress"}
+    first.begin("local", response, [])
+    second.open()
+    assert second.get("local", response["id"])["status"] == "in_progress"
+    first.close()
+    second.close()
+    first.open()
+    assert first.get("local", response["id"])["status"] == "failed"
+    first.close()
+
+
+def test_to_store_where_nothing_is_stored_is_refused(workshop: Path) -> None:
+    service = Service(hosted={"base": Hosted("base", load(workshop / "base"))})
+    with serving(make_app(service)) as server:
+        asked = {"model": "base", "input": "Hi"}
+        assert server.post("/v1/responses", {**asked, "store": True}).json()["error"]["param"] == "store"

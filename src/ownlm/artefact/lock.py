@@ -36,6 +36,16 @@ def folder_lock(folder: Path, *, waiting: Callable[[], None] | None = None, fix:
         yield
 
 
+def join_lock(handle: int, *, first: Callable[[], None]) -> None:
+    """Hold an open file together with other processes; `first` is called where none holds it, before another can."""
+    if try_lock(handle):
+        first()
+    if os.name != "nt":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_SH)
+
+
 def try_lock(handle: int) -> bool:
     """Hold an open file for this process; False where another one does."""
     try:

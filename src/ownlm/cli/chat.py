@@ -1,5 +1,6 @@
 """`ownlm chat`: a conversation in the terminal, or one question of a script's."""
 
+import os
 import sys
 from dataclasses import replace
 from functools import cache, partial
@@ -7,23 +8,28 @@ from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from ownlm.cli.chat_session import ChatOptions
 from ownlm.cli.terminal import ColorChoice
+from ownlm.errors import OwnlmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ownlm.corpus import Match, TrainingText
 
+SERVER = Group("A model of a server", sort_key=5)
+
 
 def chat(
-    model: str,
+    model: str | None = None,
     *,
+    url: Annotated[str | None, Parameter(group=SERVER)] = None,
+    key: Annotated[str | None, Parameter(group=SERVER)] = None,
     prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"])] = None,
     system: str | None = None,
-    max_tokens: int = ChatOptions.max_tokens,
+    max_tokens: int | None = None,
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -35,21 +41,30 @@ def chat(
     show_probs: Annotated[bool, Parameter(negative="")] = False,
     adapter: Path | None = None,
     speculate: Literal["lookup"] | None = None,
+    history: Path | None = None,
 ) -> int:
     """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help lists what else there is.
 
     Example: ownlm chat smollm2
+    One answer, alone on stdout: ownlm chat smollm2 -p "What is a list?"
+    A text from a pipe: cat notes.txt | ownlm chat smollm2 -p - --system "Sum this up."
+    A server's model: ownlm chat --url http://127.0.0.1:8000
 
     Parameters
     ----------
     model
         A model folder, a run's folder, a .gguf file, a starter (smollm2), or hub:ORG/NAME.
+        With --url: the server's name for it; left out where it has one model.
+    url
+        Talk to a model of a server that speaks OpenAI's API: ours, llama.cpp's, vLLM's or another.
+    key
+        The server's key. Left out: OWNLM_API_KEY or OPENAI_API_KEY of the environment, where no other user sees it.
     prompt
         One question, answered on stdout; "-" reads it from stdin.
     system
         A first message that holds for the whole conversation.
     max_tokens
-        Tokens of an answer at most.
+        Tokens of an answer at most. Left out: 200; with --url, as this and the next five, the server's own.
     temperature
         0 always takes the likeliest token; higher is bolder. Left out: what the model's makers suggest, else 0.3.
     top_k
@@ -72,6 +87,9 @@ def chat(
         A folder with a LoRA adapter in PEFT's form, used beside the model's weights.
     speculate
         Guess tokens ahead from the text itself, which changes no answer: faster where answers copy or quote.
+    history
+        A file that keeps your questions from one conversation to the next, for the Up key and Ctrl-R.
+        Left out: the one that OWNLM_HISTORY of the environment names, else none.
     """
     given = {
         "temperature": temperature,
@@ -83,14 +101,41 @@ def chat(
     options = ChatOptions(
         prompt=prompt,
         system=system,
-        max_tokens=max_tokens,
+        max_tokens=ChatOptions.max_tokens if max_tokens is None and url is None else max_tokens,
         seed=seed,
         json=json,
         color=color,
         show_probs=show_probs,
+        history=_history_file(history),
     )
     sampling = {name: value for name, value in given.items() if value is not None}
+    if url is not None:
+        if adapter is not None or speculate is not None or show_probs:
+            raise OwnlmError("--adapter, --speculate and --show-probs are for a model that runs here; leave out --url")
+        from ownlm.cli.chat_remote import open_remote_chat
+
+        return open_remote_chat(url, model, key, options, sampling)
+    if key is not None:
+        raise OwnlmError("--key is for a server; name it with --url")
+    if model is None:
+        raise OwnlmError("no model is named; write `ownlm chat smollm2`, or --url with a server's address")
     return open_chat(model, options, sampling, adapter=adapter, speculate=speculate)
+
+
+def _history_file(path: Path | None) -> Path | None:
+    """The file, made if need be: questions are for nobody else's eyes."""
+    if path is None:
+        if not (named := os.environ.get("OWNLM_HISTORY")):
+            return None
+        path = Path(named)
+    try:
+        path = path.expanduser()
+        path.touch(mode=0o600)
+        with path.open("ab"):
+            return path
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise OwnlmError(f"cannot keep questions in {path}: {why}; name another file with --history") from error
 
 
 def open_chat(

@@ -12,11 +12,11 @@ import json
 from collections.abc import Callable
 from typing import Protocol
 
-from ownlm.cli.chat_session import ChatStream, Piece, Session
+from ownlm.cli.chat_session import ChatStream, Piece, Session, Thought
 from ownlm.cli.keyboard import on_interrupt
 from ownlm.cli.markdown_stream import MarkdownStream
 from ownlm.cli.screen_text import RED_BOLD_UNDERLINED, YELLOW_UNDERLINED, safe_text
-from ownlm.cli.terminal import Terminal
+from ownlm.cli.terminal import Terminal, is_tty, terminal_columns
 from ownlm.cli.wrap import WordWrap
 
 LIKELY, UNLIKELY = 0.5, 0.1
@@ -92,6 +92,30 @@ class SilentWriter:
         return ""
 
 
+class Thoughts:
+    """What the model thinks, before its answer: on stderr, where that is a terminal."""
+
+    def __init__(self, terminal: Terminal, *, shown: bool) -> None:
+        self.text = ""
+        self._terminal = terminal
+        self._wrap = WordWrap(lambda: terminal_columns(terminal.stderr))
+        self._shown, self._open = shown and is_tty(terminal.stderr), False
+
+    def push(self, thought: str) -> None:
+        if self._shown:
+            if not self._open:
+                self._terminal.note("(it thinks:)")
+            self._open = True
+            self._terminal.aside(self._wrap.push(safe_text(thought)))
+        self.text += thought
+
+    def close(self) -> None:
+        """Thoughts after the answer's first words would stand in the middle of its lines: they are not shown."""
+        if self._open:
+            self._terminal.aside(self._wrap.finish() + "\n")
+        self._shown = self._open = False
+
+
 def show_answer(session: Session, question: str, terminal: Terminal) -> bool:
     """Ask, and write the answer while it comes; whether it was whole, not stopped by Ctrl-C."""
     stream: ChatStream | None = None
@@ -105,6 +129,7 @@ def show_answer(session: Session, question: str, terminal: Terminal) -> bool:
 
     with on_interrupt(stop):
         writer = _writer(session, terminal)
+        thoughts = Thoughts(terminal, shown=not session.options.json)
         pieces: list[Piece] = []
         try:
             stream = session.ask(question)
@@ -113,14 +138,20 @@ def show_answer(session: Session, question: str, terminal: Terminal) -> bool:
             for piece in stream:
                 if stopped:
                     break
+                if isinstance(piece, Thought):
+                    thoughts.push(piece.text)
+                    continue
+                thoughts.close()
                 pieces.append(piece)
                 terminal.answer(writer.push(piece))
         except BaseException as error:
             if stream is not None:
                 stream.cancel()
             if not isinstance(error, BrokenPipeError):
+                thoughts.close()
                 terminal.answer(writer.finish() if pieces else "")
             raise
+        thoughts.close()
         whole = not stopped
         answer = "".join(piece.text for piece in pieces)
         terminal.answer(writer.finish() if pieces or whole else "")
@@ -129,7 +160,7 @@ def show_answer(session: Session, question: str, terminal: Terminal) -> bool:
         check = session.options.check_answer
         corrected = check(question, answer) if check and whole else None
         if session.options.json:
-            terminal.answer(_as_json(session, question, answer, stream, whole, corrected, pieces))
+            terminal.answer(_as_json(session, question, answer, stream, whole, corrected, pieces, thoughts.text))
         else:
             _note_figures(session, terminal, stream, answer, whole, corrected)
     return whole
@@ -155,10 +186,7 @@ def _note_figures(
 ) -> None:
     if corrected is not None:
         terminal.note(corrected, style="")
-    reason = "stopped by Ctrl-C" if not whole or stream.finish_reason == "cancelled" else "ended by itself"
-    if whole and stream.finish_reason == "length":
-        full = stream.tokens < session.max_tokens
-        reason = "cut: the context is full (/clear)" if full else f"cut at {session.max_tokens} tokens (/max)"
+    reason = _reason(session, stream, whole)
     count = "1 token" if stream.tokens == 1 else f"{stream.tokens} tokens"
     parts = [count, f"{stream.tokens_per_second:.1f} tokens/s", reason]
     if not answer.strip():
@@ -166,6 +194,18 @@ def _note_figures(
     if stream.context_dropped:
         parts.append(f"the context is full: the oldest {stream.context_dropped} messages were not read")
     terminal.note("(" + ", ".join(parts) + ")")
+
+
+def _reason(session: Session, stream: ChatStream, whole: bool) -> str:
+    """Why the answer ended."""
+    if not whole or stream.finish_reason == "cancelled":
+        return "stopped by Ctrl-C"
+    if stream.finish_reason == "length":
+        if session.max_tokens is None:
+            return "cut: the server allows no more, or the context is full"
+        full = stream.tokens < session.max_tokens
+        return "cut: the context is full (/clear)" if full else f"cut at {session.max_tokens} tokens (/max)"
+    return "ended by itself" if stream.finish_reason == "stop" else f"ended: {stream.finish_reason}"
 
 
 def _as_json(
@@ -176,6 +216,7 @@ def _as_json(
     whole: bool,
     corrected: str | None,
     pieces: list[Piece],
+    thoughts: str,
 ) -> str:
     record: dict[str, object] = {
         "event": "answer",
@@ -187,6 +228,8 @@ def _as_json(
         "tokens_per_second": round(stream.tokens_per_second, 2),
         "context_dropped": stream.context_dropped,
     }
+    if thoughts:
+        record["reasoning_content"] = thoughts
     if corrected is not None:
         record["correction"] = corrected
     if session.show_probs:

@@ -45,13 +45,21 @@ def run_command(line: str, session: Session, terminal: Terminal) -> Next:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
         hint = f"did you mean /{nearest[0]}?" if nearest else "/help lists the commands."
         raise OwnlmError(f"there is no command /{name}; {hint} (A question that begins with / is written //.)")
+    if name in session.options.unavailable:
+        raise OwnlmError(session.options.unavailable[name])
     return command.run(session, terminal, argument.strip()) or Next()
 
 
+def available(session: Session) -> list[str]:
+    return [name for name in COMMANDS if name not in session.options.unavailable]
+
+
 def _help(session: Session, terminal: Terminal, argument: str) -> None:
-    for name, command in COMMANDS.items():
+    for name in available(session):
+        command = COMMANDS[name]
         terminal.note(f"{('/' + name + ' ' + command.argument).ljust(16)}{command.help}", style="")
-    terminal.note("Alt+Enter: a new line. Ctrl-C: stop the answer; twice at an empty prompt, leave. Ctrl-D: leave.")
+    terminal.note("Alt+Enter, or \\ at the line's end: a new line. Up: earlier questions; Ctrl-R: search them.")
+    terminal.note("Ctrl-C: stop the answer; twice at an empty prompt, leave. Ctrl-D: leave.")
 
 
 def _where(session: Session, terminal: Terminal, argument: str) -> None:
@@ -86,6 +94,9 @@ def _system(session: Session, terminal: Terminal, argument: str) -> None:
 def _temp(session: Session, terminal: Terminal, argument: str) -> None:
     if argument:
         session.temperature = _number(argument, float, 0, 5, "/temp 0.7")
+    if session.temperature is None:
+        terminal.note("The temperature is the server's own; /temp 0.7 sets one.")
+        return
     meaning = "always the likeliest token" if session.temperature == 0 else "higher is more surprising"
     terminal.note(f"Temperature {session.temperature:g} ({meaning}).")
 
@@ -93,7 +104,10 @@ def _temp(session: Session, terminal: Terminal, argument: str) -> None:
 def _max(session: Session, terminal: Terminal, argument: str) -> None:
     if argument:
         session.max_tokens = int(_number(argument, int, 1, 1_000_000, "/max 256"))
-    terminal.note(f"An answer is cut after {session.max_tokens} tokens.")
+    if session.max_tokens is None:
+        terminal.note("An answer is as long as the server lets it be; /max 256 cuts it.")
+    else:
+        terminal.note(f"An answer is cut after {session.max_tokens} tokens.")
 
 
 def _number(text: str, kind: Callable[[str], float], low: float, high: float, example: str) -> float:

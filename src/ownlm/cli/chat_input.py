@@ -5,6 +5,7 @@ Out: `PromptReader.read(prefill)` gives the next message; EOFError (Ctrl-D, or C
      means the end. `piped_lines` gives one message a line.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -19,7 +20,10 @@ PROMPT = "> "
 
 
 class PromptReader:
-    """An input line with history, paste of several lines as one message, and Alt+Enter for a new line."""
+    """An input line with history and paste of several lines as one message.
+
+    A new line begins by Alt+Enter, or by Enter behind a backslash.
+    """
 
     def __init__(self, terminal: Terminal, *, history: Path | None, commands: Sequence[str]) -> None:
         from prompt_toolkit import PromptSession
@@ -71,7 +75,13 @@ class PromptReader:
 
         @bindings.add("enter")
         def _send(event: KeyPressEvent) -> None:
-            event.current_buffer.validate_and_handle()
+            buffer = event.current_buffer
+            if buffer.document.is_cursor_at_the_end and buffer.text.endswith("\\"):
+                # For terminals that keep Alt+Enter for themselves.
+                buffer.delete_before_cursor()
+                buffer.insert_text("\n")
+            else:
+                buffer.validate_and_handle()
 
         @bindings.add("escape", "enter")
         def _new_line(event: KeyPressEvent) -> None:
@@ -90,20 +100,25 @@ class PromptReader:
 
 def piped_lines(stdin: TextIO) -> Iterator[str]:
     """Every line that is not blank."""
-    try:
+    with _not_text_told():
         for line in stdin:
+            line.encode()
             if line.strip():
                 yield line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise _not_text(error) from error
 
 
 def piped_text(stdin: TextIO) -> str:
+    with _not_text_told():
+        text = stdin.read()
+        text.encode()
+        return text
+
+
+@contextlib.contextmanager
+def _not_text_told() -> Iterator[None]:
+    """In some locales bytes that are no text arrive as lone surrogates, which cannot be encoded again."""
     try:
-        return stdin.read()
-    except UnicodeDecodeError as error:
-        raise _not_text(error) from error
-
-
-def _not_text(error: UnicodeDecodeError) -> OwnlmError:
-    return OwnlmError(f"standard input is not {error.encoding} text (byte {error.start}); convert it first")
+        yield
+    except UnicodeError as error:
+        encoding = getattr(error, "encoding", "utf-8")
+        raise OwnlmError(f"standard input is not {encoding} text; convert it first") from error

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from ownlm.cli.chat_answer import PROBABILITY_LEGEND, show_answer
-from ownlm.cli.chat_commands import COMMANDS, Next, run_command
+from ownlm.cli.chat_commands import Next, available, run_command
 from ownlm.cli.chat_input import PROMPT, PromptReader, piped_lines, piped_text
 from ownlm.cli.chat_session import ChatModel, ChatOptions, Session
 from ownlm.cli.keyboard import Leave, quiet_keyboard, terminal_restored
@@ -74,7 +74,7 @@ def _piped(session: Session, terminal: Terminal) -> int:
 
 def _conversation(session: Session, terminal: Terminal) -> int:
     _greet(session, terminal)
-    reader = PromptReader(terminal, history=session.options.history, commands=list(COMMANDS))
+    reader = PromptReader(terminal, history=session.options.history, commands=available(session))
     prefill = ""
     while True:
         try:
@@ -102,7 +102,8 @@ def _conversation(session: Session, terminal: Terminal) -> int:
 
 
 def _greet(session: Session, terminal: Terminal) -> None:
-    terminal.note(f"You are talking with {session.model.name}.", style=BOLD)
+    place = f" at {session.options.place}" if session.options.place else ""
+    terminal.note(f"You are talking with {session.model.name}{place}.", style=BOLD)
     if session.options.arithmetic != "float32":
         terminal.note(f"It computes in {session.options.arithmetic}.")
     terminal.note("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.")

@@ -5,15 +5,16 @@ Out: `Session`: questions and answers added, undone, asked again, saved and read
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ownlm.cli.terminal import ColorChoice
 from ownlm.errors import OwnlmError
 
 Message = dict[str, str]
+SETTINGS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
 
 class Piece(Protocol):
@@ -27,13 +28,20 @@ class Piece(Protocol):
     def probability(self) -> float | None: ...
 
 
+@dataclass(frozen=True)
+class Thought:
+    """A part of what the model thinks before it answers: shown apart, and no part of the conversation."""
+
+    text: str
+
+
 class ChatStream(Protocol):
     """One answer on its way; the figures hold once the iteration has ended."""
 
-    def __iter__(self) -> Iterator[Piece]: ...
+    def __iter__(self) -> Iterator[Piece | Thought]: ...
     def cancel(self) -> None: ...
     @property
-    def finish_reason(self) -> str: ...  # "stop", "length" or "cancelled"
+    def finish_reason(self) -> str: ...  # "stop", "length" or "cancelled"; a server may have more
     @property
     def tokens(self) -> int: ...
     @property
@@ -46,18 +54,9 @@ class ChatModel(Protocol):
     @property
     def name(self) -> str: ...
 
-    def stream_chat(
-        self,
-        messages: list[Message],
-        *,
-        max_tokens: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        repetition_penalty: float,
-        seed: int | None,
-    ) -> ChatStream: ...
+    def stream_chat(self, messages: list[Message], **settings: Any) -> ChatStream:
+        """`settings`: those of `SETTINGS` that are set."""
+        ...
 
 
 class Match(Protocol):
@@ -77,21 +76,26 @@ class Match(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ChatOptions:
-    """How to talk. `prompt` is one question ("-": all of stdin), then the end; None is a conversation."""
+    """How to talk. `prompt` is one question ("-": all of stdin), then the end; None is a conversation.
+
+    A setting that is None is left to the model, as a server has it.
+    """
 
     prompt: str | None = None
     system: str | None = None
-    max_tokens: int = 200
-    temperature: float = 0.3
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.05
-    repetition_penalty: float = 1.0
+    max_tokens: int | None = 200
+    temperature: float | None = 0.3
+    top_k: int | None = 0
+    top_p: float | None = 1.0
+    min_p: float | None = 0.05
+    repetition_penalty: float | None = 1.0
     seed: int | None = None
     json: bool = False
     color: ColorChoice = "auto"
     show_probs: bool = False
     arithmetic: str = "float32"  # what the model computes in; told where it is another
+    place: str = ""  # of a model that is not here: the address of its server
+    unavailable: Mapping[str, str] = field(default_factory=dict)  # command -> why it makes no sense here
     suggestions: Sequence[str] = ()  # questions to begin with, below `suggestions_are`
     suggestions_are: str = "Things to try:"
     history: Path | None = None  # a file of earlier questions; None: remembered for this conversation only
@@ -110,8 +114,8 @@ class Session:
     model: ChatModel
     options: ChatOptions
     system: str | None
-    temperature: float
-    max_tokens: int
+    temperature: float | None
+    max_tokens: int | None
     show_probs: bool
     turns: list[Message] = field(default_factory=list)
     attempt: int = 0  # how often the last question was asked again: a fixed seed must not give the same answer
@@ -140,16 +144,13 @@ class Session:
 
     def ask(self, question: str) -> ChatStream:
         """Begin an answer; the question becomes part of the conversation with `keep`."""
-        options = self.options
+        settings = {name: getattr(self.options, name) for name in SETTINGS}
+        settings |= {"max_tokens": self.max_tokens, "temperature": self.temperature}
+        if settings["seed"] is not None:
+            settings["seed"] += self.attempt
         return self.model.stream_chat(
             [*self.messages, {"role": "user", "content": question}],
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            min_p=options.min_p,
-            repetition_penalty=options.repetition_penalty,
-            seed=None if options.seed is None else options.seed + self.attempt,
+            **{name: value for name, value in settings.items() if value is not None},
         )
 
     def keep(self, question: str, answer: str) -> None:
@@ -172,7 +173,9 @@ class Session:
 
     def export(self, path: Path) -> None:
         """The conversation as Markdown, for people."""
-        parts = [f"# A conversation with {self.model.name}", f"temperature {self.temperature:g}"]
+        parts = [f"# A conversation with {self.model.name}"]
+        if self.temperature is not None:
+            parts.append(f"temperature {self.temperature:g}")
         if self.system:
             parts.append(f"System: {self.system}")
         for turn in self.turns:

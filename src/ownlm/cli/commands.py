@@ -64,6 +64,9 @@ COMMANDS = {
                     "revoke": Command(help="End a key at once.", function="ownlm.cli.serve_keys:revoke"),
                 },
             ),
+            "verify-log": Command(
+                help="Is the policy's log of decisions what was written?", function="ownlm.cli.serve_log:verify_log"
+            ),
             "data": Command(
                 help="What clients have stored: export, delete.",
                 below={
@@ -77,6 +80,9 @@ COMMANDS = {
     "ask": Command(help="What your documents say, in their words.", function="ownlm.cli.ask:ask"),
     "show": Command(help="What a model is: family, shape, tokenizer, licence.", function="ownlm.cli.show:show"),
     "convert": Command(help="A model from one format to another, compared.", function="ownlm.cli.convert:convert"),
+    "export-deploy": Command(
+        help="A model in a folder for vLLM, SGLang, llama.cpp or Ollama.", function="ownlm.cli.export:export_deploy"
+    ),
     "report": Command(help="Write a run's report.html anew.", function="ownlm.cli.report:report"),
     "starter": Command(
         help="Small open models to begin with: fetch, list, remove.",

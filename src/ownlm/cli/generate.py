@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from ownlm.cli.chat_input import piped_text
 from ownlm.cli.generate_flags import DrawingFlags, EndingFlags, FormFlags, RareFlags, biases
 from ownlm.cli.open_model import model_to_ask
 from ownlm.errors import OwnlmError
@@ -39,22 +40,23 @@ def generate(
     output: Annotated[Path | None, Parameter(group=FILES)] = None,
     force: Annotated[bool, Parameter(group=FILES, negative="")] = False,
 ) -> int:
-    """Continue PROMPT, a text as it might stand in what the model has read; "-" reads it from stdin.
+    """Continue PROMPT, a text as it might stand in what the model has read.
 
     Example: ownlm generate runs/quickstart/base "def" --temperature 0
+    From a pipe, what is added alone: cat story.txt | ownlm generate smollm2 - > more.txt
 
     Parameters
     ----------
     model
         A model folder, a run's folder, a .gguf file, a starter (smollm2), or hub:ORG/NAME.
     prompt
-        The text to go on from.
+        The text to go on from; "-" reads it from stdin, without the line break at its end.
     json
         One JSON object an answer, with text, ids, log-probabilities, places and usage.
     logprobs
         With --json: the log-probabilities of so many likeliest tokens too, at each place.
     echo
-        The prompt in front of the text. Left out: unless --json or a form is asked for.
+        The prompt in front of the text. Left out: unless it comes from stdin, or --json or a form is asked for.
     adapter
         A folder with a LoRA adapter in PEFT's form, used beside the model's weights.
     speculate
@@ -84,9 +86,9 @@ def generate(
         return _batch(model, input, output, asked, adapter=adapter, speculate=speculate, force=force)
     if prompt is None:
         raise OwnlmError('nothing to go on from; write a PROMPT, such as "Once upon", or --input FILE --output FILE')
-    asked["echo"] = not (json or form.given) if echo is None else echo
+    asked["echo"] = not (json or form.given or prompt == "-") if echo is None else echo
     _check(asked)
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = piped_text(sys.stdin).removesuffix("\n") if prompt == "-" else prompt
     opened = model_to_ask(model, adapter=adapter, speculate=speculate)
     if json:
         return _as_json(opened, text, asked)

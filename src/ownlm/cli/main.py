@@ -89,11 +89,23 @@ def _run(arguments: Sequence[str]) -> int:
 
     try:
         result = _app("ownlm", PURPOSE, COMMANDS)(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+            _stdin_named(arguments), exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:
         return _complain(f"{' '.join(str(error).split())} See ownlm {_command(arguments)}--help.")
     return result if isinstance(result, int) else 0
+
+
+def _stdin_named(arguments: Sequence[str]) -> list[str]:
+    """A lone "-" in place of a prompt, as `generate MODEL -` and `chat MODEL -p -`: cyclopts takes it for an option."""
+    named: list[str] = []
+    for argument in arguments:
+        if argument == "-" and arguments[0] in ("chat", "generate") and "--" not in named:
+            if named[-1] in ("-p", "--prompt"):
+                named.pop()
+            argument = "--prompt=-"
+        named.append(argument)
+    return named
 
 
 def _app(name: str, purpose: str | None, commands: Mapping[str, Command]) -> "App":

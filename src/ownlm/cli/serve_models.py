@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ownlm.cli.open_model import asker
+from ownlm.cli.serve import named_model, names_of
 from ownlm.engine import EngineConfig
 from ownlm.errors import OwnlmError
 from ownlm.machine import best_device, free_bytes
@@ -46,19 +47,20 @@ def find_models(
     *,
     memory: str | None = None,
     pinned: Sequence[str] = (),
+    processes: int = 1,
     max_sequences: int | None = None,
     cache_tokens: int | None = None,
 ) -> Found:
-    """Nothing of a model's weights is read."""
-    named = _names(models)
+    """Nothing of a model's weights is read. `processes`: so many share the machine, each with all models."""
+    named = names_of(models)
     if unknown := [name for name in pinned if name not in named]:
         raise OwnlmError(f"--pin {unknown[0]!a} is no model that is served; there are {', '.join(named)}")
-    own = {called: Path(folder) for called, folder in (_named(one, needs_name=True) for one in adapters)}
+    own = {called: Path(folder) for called, folder in (named_model(one, needs_name=True) for one in adapters)}
     device = best_device()
     free = free_bytes(device)
     most = None if memory is None else _bytes(memory)
     if most is None and free and len(named) > 1:
-        most = int(_SHARE * free)
+        most = int(_SHARE * free / processes)
     # A quarter for a cache, as an engine alone has it; with many models half of all for all their caches.
     cache_room = (most or free or _UNKNOWN) // max(4, 2 * len(named))
     sequences = max_sequences or EngineConfig.max_sequences
@@ -68,10 +70,11 @@ def find_models(
     hosted: dict[str, Hosted] = {}
     embedders: dict[str, HostedEmbedder] = {}
     for name, model in named.items():
-        if is_embedder(locate(model, ask=asker())):
-            embedders[name] = HostedEmbedder(name, read_embedder_outline(model, device=device), limits=limits)
+        place = locate(model, ask=asker())
+        if is_embedder(place):
+            embedders[name] = HostedEmbedder(name, read_embedder_outline(place, device=device), limits=limits)
             continue
-        read = read_outline(model, engine=config, cache_room=cache_room, device=device, ask=asker())
+        read = read_outline(place, engine=config, cache_room=cache_room, device=device)
         with_it = own if not hosted else {}
         for folder in with_it.values():
             read.check_adapter(folder)
@@ -81,18 +84,6 @@ def find_models(
     for name in pinned:
         (hosted.get(name) or embedders[name]).pinned = True
     return Found(hosted=hosted, embedders=embedders, first=next(iter(named)), most_bytes=most)
-
-
-def _names(models: Sequence[str]) -> dict[str, str]:
-    if not models:
-        raise OwnlmError("name at least one MODEL to serve, such as smollm2 or runs/quickstart/chat")
-    named: dict[str, str] = {}
-    for written in models:
-        name, model = _named(written)
-        if name in named:
-            raise OwnlmError(f"two models would be called {name}; name one of them otherwise: NAME={model}")
-        named[name] = model
-    return named
 
 
 def _bytes(written: str) -> int:
@@ -105,23 +96,3 @@ def _bytes(written: str) -> int:
     if not 0 < found < 2**60:
         raise OwnlmError(f"--memory must be a size such as 8g or 800m, got {written[:80]!a}")
     return int(found)
-
-
-def _named(written: str, *, needs_name: bool = False) -> tuple[str, str]:
-    """NAME=MODEL, or a MODEL that is called by its last part."""
-    name, equals, model = written.partition("=")
-    if equals and not Path(written).exists() and name and model:
-        if not name.isprintable():
-            raise OwnlmError("a model's name must be printable")
-        return name, model
-    if needs_name:
-        raise OwnlmError(f"an adapter is given as NAME=FOLDER, got {written!r}")
-    path = Path(written)
-    called = path.resolve().name if path.exists() else written
-    if path.is_dir() and called in ("chat", "base", "model"):
-        # In a run's folder many are called alike.
-        called = f"{path.resolve().parent.name}-{called}"
-    called = called.removesuffix(".gguf")
-    if not called.isprintable():
-        raise OwnlmError(f"{written!a} has a name that cannot be shown; name it: NAME=MODEL")
-    return called, written

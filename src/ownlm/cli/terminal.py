@@ -82,6 +82,12 @@ class Terminal:
         if text:
             _write(self.stdout, text)
 
+    def aside(self, text: str, style: str = DIM) -> None:
+        """Write a part of something beside the answer, at once; it is safe and wrapped already."""
+        if text:
+            self.stdout.flush()
+            _write(self.stderr, styled(text, style) if self.color_err else text)
+
     def note(self, text: str, style: str = DIM) -> None:
         """Write whole lines beside the answer, wrapped at words if the reader is at a terminal."""
         self.stdout.flush()

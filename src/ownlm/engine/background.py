@@ -6,7 +6,8 @@
 
     callers ──submit, cancel──▶ (asked) ──▶ thread: add, step, step ... ──pieces──▶ each caller's own answer
 
-An answer keeps what its reader has not taken yet, so that a slow one delays nobody.
+An answer keeps what its reader has not taken yet, so that a slow one delays nobody. After a step all tasks of an event
+loop that wait for it are woken together: waking one is a write to a socket, and a quarrel about Python's lock.
 """
 
 import asyncio
@@ -16,7 +17,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 
 from ownlm.engine.engine import Engine
@@ -54,6 +54,10 @@ class Stats:
     accepted_tokens: int
 
 
+# A task that waits: its loop, and what it waits for.
+_Waiting = tuple[asyncio.AbstractEventLoop, asyncio.Event]
+
+
 class AsyncAnswer:
     """Pieces of one request as they are drawn, for one reader: `async for` or `for`.
 
@@ -69,12 +73,13 @@ class AsyncAnswer:
         self._pieces: deque[Piece] = deque()
         self._ended = False
         self._error: OwnlmError | None = None
-        self._wake: Callable[[], object] | None = None
+        self._waiting: _Waiting | None = None
+        self._at_end: _Waiting | None = None
 
     def cancel(self) -> None:
         """Stop answering; from any thread, at any time. Nothing happens to an answer that has ended."""
         if not self._ended:
-            self._put([], ended=True)
+            _wake([self._put([], ended=True)])
             self._cancel(self)
 
     def take_ready(self) -> list[Piece]:
@@ -83,6 +88,18 @@ class AsyncAnswer:
             ready = list(self._pieces)
             self._pieces.clear()
         return ready
+
+    async def gather(self, seconds: float) -> None:
+        """Let pieces come for so long, or until the last of them is there; for who reads in asyncio."""
+        ended = asyncio.Event()
+        with self._news:
+            if self._ended:
+                return
+            self._at_end = (asyncio.get_running_loop(), ended)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await ended.wait()
+        self._at_end = None
 
     def __iter__(self) -> Iterator[Piece]:
         try:
@@ -104,7 +121,7 @@ class AsyncAnswer:
                 with self._news:
                     waits = not self._pieces and not self._ended
                     piece = None if waits else self._next()
-                    self._wake = partial(loop.call_soon_threadsafe, news.set) if waits else None
+                    self._waiting = (loop, news) if waits else None
                 if waits:
                     await news.wait()
                 elif piece is None:
@@ -122,18 +139,36 @@ class AsyncAnswer:
             raise self._error
         return None
 
-    def _put(self, pieces: Iterable[Piece], *, ended: bool = False, error: OwnlmError | None = None) -> None:
+    def _put(
+        self, pieces: Iterable[Piece], *, ended: bool = False, error: OwnlmError | None = None
+    ) -> "_Waiting | None":
+        """Returns who is to be woken for it."""
         with self._news:
             if self._ended:
-                return
+                return None
             self._pieces.extend(pieces)
             self._ended, self._error = ended, error
             self._news.notify_all()
-            wake, self._wake = self._wake, None
-        # A loop that was closed under its reader: nobody waits any more.
+            waiting = self._waiting or (self._at_end if ended else None)
+            self._waiting = None
+        return waiting
+
+
+def _wake(waiting: Iterable[_Waiting | None]) -> None:
+    """Each loop once, whoever waits in it."""
+    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Event]] = {}
+    for one in waiting:
+        if one is not None:
+            loops.setdefault(one[0], []).append(one[1])
+    for loop, events in loops.items():
+        # A loop that was closed under its readers: nobody waits any more.
         with suppress(RuntimeError):
-            if wake is not None:
-                wake()
+            loop.call_soon_threadsafe(_set_all, events)
+
+
+def _set_all(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        event.set()
 
 
 class EngineThread:
@@ -149,6 +184,8 @@ class EngineThread:
         # Everyone who has not got an end yet; of them those that the engine has, by their ticket's id.
         self._going: set[AsyncAnswer] = set()
         self._answers: dict[int, AsyncAnswer] = {}
+        # Who is to be woken when this step's pieces are all handed out.
+        self._woken: list[_Waiting | None] = []
         self._stopped: EngineStopped | None = EngineStopped("the engine is not started")
         self._step_began: float | None = None
         self._requests = self._prompt = self._cached = self._drawn = self._drafted = self._accepted = 0
@@ -225,6 +262,7 @@ class EngineThread:
                 for ticket in self.engine.step():
                     self._hand_out(ticket)
                 self._step_began = None
+                self._wake_readers()
         except BaseException as error:
             failure = EngineStopped(f"the engine has failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
@@ -245,16 +283,18 @@ class EngineThread:
                 self._answers[answer.ticket.id] = answer
             except OwnlmError as error:
                 self._end(answer, error)
+        self._wake_readers()
         for answer in cancelled:
             if answer in self._going and answer.ticket is not None:
                 self.engine.cancel(answer.ticket)
                 self._hand_out(answer.ticket)
+        self._wake_readers()
         return self._stopped is None
 
     def _hand_out(self, ticket: Ticket) -> None:
         answer = self._answers[ticket.id]
         self._drawn += len(ticket.pieces)
-        answer._put(ticket.pieces)
+        self._woken.append(answer._put(ticket.pieces))
         ticket.pieces.clear()
         if ticket.finished:
             del self._answers[ticket.id]
@@ -268,7 +308,11 @@ class EngineThread:
     def _end(self, answer: AsyncAnswer, error: OwnlmError | None) -> None:
         with self._turn:
             self._going.discard(answer)
-        answer._put([], ended=True, error=error)
+        self._woken.append(answer._put([], ended=True, error=error))
+
+    def _wake_readers(self) -> None:
+        woken, self._woken = self._woken, []
+        _wake(woken)
 
     def _end_all(self) -> None:
         """Nobody is left waiting; the engine lets go of their blocks, as far as it still can."""
@@ -284,3 +328,4 @@ class EngineThread:
             error = EngineStopped(str(stopped))
             error.__cause__ = stopped.__cause__
             self._end(answer, error)
+        self._wake_readers()

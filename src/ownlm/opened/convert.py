@@ -125,7 +125,7 @@ def convert(
         known = ", ".join(_MOST_ERROR if to_gguf else FLOATS)
         more = "" if to_gguf or kind not in _MOST_ERROR else f"; {kind} is for a target that ends in {GGUF_SUFFIX}"
         raise OwnlmError(f"quantization is {quantization!r}; choose one of {known}{more}")
-    _refuse_what_must_stay(target, files.place)
+    refuse_what_must_stay(target, files.place)
     with disk_errors(target, fix=_OTHER_TARGET):
         if target.exists() and not force:
             raise OwnlmError(f"{target} exists already; {_TAKEN}")
@@ -167,7 +167,7 @@ def convert(
     )
 
 
-def _refuse_what_must_stay(target: Path, source: Path) -> None:
+def refuse_what_must_stay(target: Path, source: Path) -> None:
     """To move a folder aside moves all that lies in it: not the source, nor where the user or the cache is."""
     try:
         here = target.resolve()

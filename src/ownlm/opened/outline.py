@@ -23,7 +23,7 @@ from ownlm.model.arithmetic import Arithmetic
 from ownlm.model.config import DecoderConfig
 from ownlm.model.families import read_config
 from ownlm.model.load import Undrawn, held_bytes
-from ownlm.model.locate import Ask, locate
+from ownlm.model.locate import locate
 from ownlm.model.lora import LoraAdapter
 from ownlm.opened.build import build
 from ownlm.opened.embedder import Embedder, read_embedder
@@ -92,11 +92,9 @@ class EmbedderOutline:
         return read_embedder(self.place, name=self.embedder.name, device=self.device)
 
 
-def read_outline(
-    model: str | Path, *, engine: EngineConfig, cache_room: int, device: str | None = None, ask: Ask | None = None
-) -> Outline:
+def read_outline(model: str | Path, *, engine: EngineConfig, cache_room: int, device: str | None = None) -> Outline:
     """As `load` with dtype="auto", up to the weights. `cache_room`: bytes for a cache that `engine` says nothing of."""
-    files = read_files(locate(model, ask=ask))
+    files = read_files(locate(model))
     device = device or best_device()
     chosen = arithmetic_of(files, device=device, dtype="auto")
     try:
@@ -121,8 +119,8 @@ def read_outline(
     )
 
 
-def read_embedder_outline(model: str | Path, *, device: str | None = None, ask: Ask | None = None) -> EmbedderOutline:
-    place = locate(model, ask=ask)
+def read_embedder_outline(model: str | Path, *, device: str | None = None) -> EmbedderOutline:
+    place = locate(model)
     embedder = read_embedder(place, name=str(model), device="meta")
     return EmbedderOutline(
         place=place,

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request as HttpRequest
 
@@ -21,14 +21,21 @@ from ownlm.engine import Piece, Request
 from ownlm.engine.background import AsyncAnswer
 from ownlm.errors import OwnlmError
 from ownlm.server.errors import ApiError, of_engine
+from ownlm.server.guard.refusal import CONTENT_FILTER, quiet_id, refusal_piece
 from ownlm.server.hosted import Hosted, Served
 from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.last_prompts import Difference
 from ownlm.server.principal import Principal
 from ownlm.server.shelf import Shelf
 
+if TYPE_CHECKING:
+    from ownlm.server.guard.guard import Guard
+
 # The priority of what is in the background: behind everybody, and among its like by what a request names.
 _LAST, _OWN = 1_000_000, 1_000
+# While so many texts are written, what comes of one within so many seconds is told together: an event costs as much
+# with five tokens as with one.
+MANY, JOIN_SECONDS = 4, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +76,7 @@ class Answering:
     """Read `bunches` once. Afterwards, and in between, the figures are right for what was read.
 
     `began` and `first_piece` are times of the monotonic clock; `gaps` are seconds between two tokens of a choice.
+    `guard`: who decides what of it may be sent to `principal`. `refusal`: what every choice says instead of an answer.
     """
 
     asked: Asked
@@ -80,8 +88,29 @@ class Answering:
     completion_tokens: int = 0
     gaps: list[float] = field(default_factory=list)
     finished: dict[str, int] = field(default_factory=dict)
+    guard: "Guard | None" = None
+    principal: Principal | None = None
+    refusal: str | None = None
 
-    async def bunches(self) -> AsyncGenerator[Bunch]:
+    def bunches(self) -> AsyncGenerator[Bunch]:
+        """What may be sent: pieces of one choice that are there together."""
+        if self.refusal is not None:
+            return self._refused(self.refusal)
+        if self.guard is None or self.principal is None:
+            return self.drawn()
+        return self.guard.said(self, self.principal)
+
+    async def _refused(self, refusal: str) -> AsyncGenerator[Bunch]:
+        for index in range(self.asked.texts):
+            yield index, [refusal_piece(refusal, quiet_id(self.asked.hosted))]
+
+    def ended_by_guard(self, reason: str | None) -> None:
+        """A choice has ended in a refusal, whether or not the engine has ended it as well."""
+        if reason is not None:
+            self.finished[reason] -= 1
+        self.finished[CONTENT_FILTER] = self.finished.get(CONTENT_FILTER, 0) + 1
+
+    async def drawn(self) -> AsyncGenerator[Bunch]:
         """Pieces of one choice that are there together: more than one where the reader is slower than the engine."""
         several = len(self.answers) > 1
         last: dict[int, float] = {}
@@ -122,7 +151,7 @@ class Answering:
         """OpenAI's prompt_tokens_details; `explained`: with why no more of the (first) prompt was found computed."""
         found: dict[str, Any] = {"cached_tokens": self.cached_tokens}
         if explained:
-            difference = self.differences[0]
+            difference = self.differences[0] if self.differences else None
             found["first_difference"] = difference and difference.told(self.asked.hosted.files.tokenizer)
         return found
 
@@ -141,6 +170,8 @@ class Answering:
             async for piece in pieces:
                 for choice, bunch in _by_choice([piece, *answer.take_ready()]).items():
                     yield base + choice, bunch
+                if self.asked.hosted.admission.taken >= MANY:
+                    await answer.gather(JOIN_SECONDS)
 
     async def _merged(self) -> AsyncGenerator[Bunch]:
         ready: asyncio.Queue[Bunch | None] = asyncio.Queue()

@@ -30,6 +30,7 @@ from ownlm.server.dialects import (
 )
 from ownlm.server.errors import ApiError, of_engine, of_field
 from ownlm.server.gate import LOOPBACK, Gate
+from ownlm.server.openapi import ERRORS
 from ownlm.server.service import Service
 
 log = logging.getLogger("ownlm.server")
@@ -58,7 +59,14 @@ def make_app(
     origins: frozenset[str] = frozenset(),
 ) -> ASGIApp:
     """The whole server as one ASGI application; `service` is closed when it ends. `hosts`, `origins`: see the gate."""
-    app = FastAPI(title="ownlm", lifespan=_lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="ownlm",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=ERRORS,
+    )
     app.state.service = service
     for router in ROUTERS:
         app.include_router(router)
@@ -104,6 +112,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 await work
         await service.responses.close()
         await service.shelf.close()
+        if service.guard is not None:
+            await asyncio.to_thread(service.guard.close)
         for one in service.everything:
             await asyncio.to_thread(one.close)
 

@@ -13,12 +13,15 @@ from typing import Any
 
 from ownlm.engine import Request
 from ownlm.engine.grammar import Grammar
+from ownlm.opened import ModelFiles
 from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, most_tokens
 from ownlm.server.hosted import Served
+from ownlm.server.messages import knows_tools
 from ownlm.server.principal import Principal
 from ownlm.server.service import Service
-from ownlm.server.tool_calls import CLOSE, forced_grammar
+from ownlm.server.tool_calls import CLOSE, OPEN, forced_grammar, free_grammar
+from ownlm.tokenizer.special import THINKING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,20 @@ class ToolChoice:
     @property
     def grammar(self) -> Grammar | None:
         return forced_grammar(self.tools, self.named) if self.forced else None
+
+    def held(self, model: ModelFiles) -> Grammar | None:
+        """Free to call or not: where a function is strict, a call is held to its schema from its tag on.
+
+        None where the model writes its calls otherwise, or with tokens that are no text.
+        """
+        if self.forced or not any(tool["function"].get("strict") for tool in self.tools):
+            return None
+        jinja = None if model.template is None else model.template.jinja
+        if knows_tools(model) and OPEN not in (jinja or ""):
+            return None
+        special = model.tokenizer.special
+        drawn = {special[tag] for tag in (OPEN, CLOSE, *THINKING) if tag in special}
+        return free_grammar(self.tools) if drawn <= {*model.tokenizer.never_generated} else None
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -65,6 +82,8 @@ def request_of(
     given = {name: form for name, form in {**forms, "tool_choice": choice.grammar}.items() if form is not None}
     if len(given) > 1:
         raise bad(f"{' and '.join(given)} each say what the answer must look like; give one of them", next(iter(given)))
+    if not given and (held := choice.held(served.hosted.files)) is not None:
+        given["tools"] = held
     if choice.stop:
         asked = [body.stop] if isinstance(body.stop, str) else body.stop or []
         more["stop"] = [*asked, *choice.stop]

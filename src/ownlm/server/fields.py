@@ -7,12 +7,13 @@ change no answer (user, metadata ...) are taken and said to do nothing in docs/s
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ownlm.engine.grammar import Grammar
 from ownlm.errors import OwnlmError
 from ownlm.opened.asked import make_grammar
 from ownlm.server.errors import bad
+from ownlm.server.json_values import check_values
 
 # JSON knows neither infinity nor NaN, Python's reader does.
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -22,6 +23,12 @@ class Body(BaseModel):
     """Strict: "1" is no number, true is none either; an unknown field is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_values(cls, given: Any) -> Any:
+        check_values(given)
+        return given
 
 
 class StructuredOutputs(Body):

@@ -52,6 +52,7 @@ class Gate:
         if scope["type"] != "http":
             raise RuntimeError(f"a connection of type {scope['type']} is not served")
         scope["ownlm.request_id"] = request_id = f"req_{secrets.token_hex(12)}"
+        logs.request_id.set(request_id)
         sent = _Sent(send, request_id)
         began = time.monotonic()
         try:

@@ -62,10 +62,11 @@ class Hosted(OnShelf):
         if isinstance(given, Outline):
             self.can_load = True
             self.config, self.engine_config, self._context = given.config, given.engine, given.context
+            self.device = given.device
             self.bytes = given.weight_bytes + given.cache_bytes
             self.bytes += sum(adapter_bytes(folder) for folder in self.adapters.values())
         else:
-            engine = given.engine
+            engine, self.device = given.engine, given.decoder.device.type
             self.config, self.engine_config, self._context = given.decoder.config, engine.config, engine.context
             self._put(given, {called: _adapter(given, folder) for called, folder in self.adapters.items()})
         most = self.engine_config.max_sequences
@@ -130,7 +131,8 @@ class Hosted(OnShelf):
 
     def stats(self) -> Stats:
         """Since the start, whatever failed and was unloaded in between."""
-        now, before = _NOTHING if self._thread is None else self._thread.stats(), self._before
+        thread, before = self._thread, self._before
+        now = _NOTHING if thread is None else thread.stats()
         counted = {name: getattr(now, name) + getattr(before, name) for name in _COUNTED}
         return Stats(**{**vars(now), **counted})
 

@@ -5,6 +5,7 @@ It is looked up by that hash, so that no comparison of ours goes letter by lette
 for every request looks in the store.
 """
 
+import builtins
 import hashlib
 import json
 import re
@@ -13,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ownlm.errors import OwnlmError
 from ownlm.server.principal import ANYBODY, Principal
@@ -110,6 +112,14 @@ class Keys:
             asked = "UPDATE keys SET revoked = ? WHERE name = ? AND revoked IS NULL"
             if not database.execute(asked, (time.time(), name)).rowcount:
                 raise OwnlmError(f"there is no key called {name[:80]!r} that holds; see `ownlm serve keys list`")
+
+    def rows(self) -> builtins.list[tuple[Any, ...]]:
+        """All that is known of them, for put() in another store."""
+        return [tuple(row) for row in self._store.all("SELECT * FROM keys")]
+
+    def put(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        with self._store.writing() as database:
+            database.executemany("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     @property
     def any(self) -> bool:

@@ -4,8 +4,11 @@ import json
 import logging
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any, Literal
 
+# Of the request that is answered here; of a line of a batch, the batch's.
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
 access = logging.getLogger("ownlm.server.access")
 LogStyle = Literal["text", "json"]
 

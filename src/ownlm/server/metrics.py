@@ -1,6 +1,7 @@
 """What operators see at /metrics: vLLM's names and buckets under ownlm_, so that its boards and alerts fit.
 
-Counters of the engine are read when they are asked for; what belongs to a request is noted when it ends.
+Counters of the engine are read when they are asked for; what belongs to a request is noted when it ends. With
+`vllm_names` what vLLM has too stands there twice, the second time as vllm:NAME, for boards that were made for it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,11 +10,38 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from ownlm.machine import EnergyMeter
 
 if TYPE_CHECKING:
     from ownlm.server.hosted import Hosted
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# What vLLM counts alike.
+_IN_VLLM = frozenset(
+    {
+        "num_requests_running",
+        "num_requests_waiting",
+        "kv_cache_usage_perc",
+        "num_preemptions",
+        "prefix_cache_queries",
+        "prefix_cache_hits",
+        "spec_decode_num_draft_tokens",
+        "spec_decode_num_accepted_tokens",
+        "prompt_tokens",
+        "generation_tokens",
+        "request_success",
+        "time_to_first_token_seconds",
+        "inter_token_latency_seconds",
+        "e2e_request_latency_seconds",
+        "request_queue_time_seconds",
+        "request_prefill_time_seconds",
+        "request_decode_time_seconds",
+        "request_prompt_tokens",
+        "request_generation_tokens",
+    }
+)
 _FIRST = (
     0.001,
     0.005,
@@ -44,13 +72,18 @@ _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000,
 
 
 class Metrics:
-    """One server's. `hosted` is looked at whenever somebody asks."""
+    """One server's. `hosted` is looked at whenever somebody asks. `labels` stand at every figure, where several
+    servers answer at one address.
+    """
 
     def __init__(self, hosted: "Mapping[str, Hosted] | None" = None) -> None:
+        self.vllm_names = False
+        self.labels: Mapping[str, str] = {}
         self.registry = CollectorRegistry()
         self._model = ("model_name",)
         self.success = self._counter("request_success", "Answers by why they ended.", "finished_reason")
         self.rejected = self._counter("rejected", "Requests that were not taken, by why.", "reason")
+        self.guard_decisions = self._counter("guard_decisions", "Decisions of the policy's rules.", "rule", "action")
         self.cancelled = self._counter("cancelled", "Requests whose client left before the end.")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.")
         self.generation_tokens = self._counter("generation_tokens", "Tokens of answers.")
@@ -68,17 +101,53 @@ class Metrics:
         self.load_seconds = self._histogram("model_load_seconds", "Loading a model; their count is the loads.", _WHOLE)
         self.unloads = self._counter("model_unloads", "Times that a model was unloaded, by why.", "reason")
         self.registry.register(_Engines(hosted or {}))
+        self.registry.register(_Energy(hosted or {}))
 
     def text(self) -> bytes:
         # When a series began tells nobody anything, and doubles their number.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        return generate_latest(self.registry)
+        return generate_latest(_Told(self))
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(f"ownlm_{name}", help, (*self._model, *labels), registry=self.registry)
 
     def _histogram(self, name: str, help: str, buckets: Iterable[float]) -> Histogram:
         return Histogram(f"ownlm_{name}", help, self._model, registry=self.registry, buckets=tuple(buckets))
+
+
+class _Told(CollectorRegistry):
+    """All metrics by the names and with the labels under which they are told."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._metrics.registry.collect():
+            yield self._as(metric, "ownlm_")
+            if self._metrics.vllm_names and metric.name.removeprefix("ownlm_") in _IN_VLLM:
+                yield self._as(metric, "vllm:")
+
+    def _as(self, metric: Metric, prefix: str) -> Metric:
+        told = Metric(prefix + metric.name.removeprefix("ownlm_"), metric.documentation, metric.type)
+        for sample in metric.samples:
+            labels = {**sample.labels, **self._metrics.labels}
+            told.samples.append(Sample(prefix + sample.name.removeprefix("ownlm_"), labels, sample.value))
+        return told
+
+
+class _Energy(Collector):
+    """What the machine says of itself, else an estimate; which of both stands in the label `source`."""
+
+    def __init__(self, hosted: "Mapping[str, Hosted]") -> None:
+        on_gpu = any(one.device == "cuda" for one in hosted.values())
+        self._meter = EnergyMeter(device="cuda" if on_gpu else "cpu")
+
+    def collect(self) -> Iterator[Metric]:
+        help = f"Since the start, by {self._meter.method}. Measured it is the machine's, estimated the process's."
+        family = CounterMetricFamily("ownlm_energy_joules", help, labels=["source"])
+        family.add_metric([self._meter.source], self._meter.watt_hours() * 3600)
+        yield family
 
 
 class _Engines(Collector):

@@ -20,6 +20,8 @@ from ownlm.errors import OwnlmError
 from ownlm.model.pooling import MODULES
 from ownlm.opened.embedder import STEP_TEXTS, STEP_TOKENS, groups
 from ownlm.server.errors import bad, of_engine
+from ownlm.server.guard.asked import AskedCheck
+from ownlm.server.guard.refusal import CONTENT_FILTER
 from ownlm.server.hosted import Hosted, Served
 from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.principal import Principal
@@ -27,16 +29,21 @@ from ownlm.server.service import Service
 from ownlm.tokenizer.frame import Framed
 
 T = TypeVar("T")
+# Characters of a text that a policy's rules look through.
+_MOST_CHECKED = 1_000_000
 Read = Callable[[Sequence[Framed]], Awaitable[Sequence[T]]]
 
 
 class Reader(Protocol):
-    """`texts`, `tokens`: how much is read at once. `dimensions`: to which a vector may be cut."""
+    """`texts`, `tokens`: how much is read at once. `dimensions`: to which a vector may be cut. `check`: who reads all
+    that is given beforehand, where the server has a policy.
+    """
 
     texts: int
     tokens: int
     places: int
     dimensions: Sequence[int]
+    check: AskedCheck | None
 
     @property
     def hosted(self) -> Hosted | HostedEmbedder: ...
@@ -56,7 +63,8 @@ class DecoderReader:
     dimensions: Sequence[int] = ()
     embeds = True
 
-    def __init__(self, served: Served, principal: Principal) -> None:
+    def __init__(self, served: Served, principal: Principal, check: AskedCheck | None = None) -> None:
+        self.check = check
         hosted, place = served.hosted, served.hosted.files.place
         if (place / MODULES).is_file():
             raise bad("this model was made for embeddings of a kind that is not computed here", "model")
@@ -74,6 +82,9 @@ class DecoderReader:
         if len(ids) > hosted.context:
             raise _too_long(where, len(ids), hosted.context)
         _check_ids(ids, tokenizer.vocab_size, where)
+        if self.check is not None:
+            # What stands in a masked place may be longer than what stood there.
+            ids = self.check.ids(ids, tokenizer)[: hosted.context]
         return Framed(ids=ids, types=[])
 
     async def vectors(self, prompts: Sequence[Framed]) -> Sequence[Tensor]:
@@ -93,7 +104,8 @@ class DecoderReader:
 class EncoderReader:
     texts, tokens, places = STEP_TEXTS, STEP_TOKENS, 1
 
-    def __init__(self, hosted: HostedEmbedder) -> None:
+    def __init__(self, hosted: HostedEmbedder, check: AskedCheck | None = None) -> None:
+        self.check = check
         self.hosted, self._embedder = hosted, hosted.embedder
         self.dimensions: Sequence[int] = self._embedder.bert.config.dimensions
 
@@ -106,18 +118,24 @@ class EncoderReader:
         if not given:
             raise bad(f"{where} is empty", where)
         if isinstance(given, str):
-            return self._framed(embedder.tokenizer.encode(given), None, where, cut=cut)
+            return self._framed(self.encode(given), None, where, cut=cut)
         _check_ids(given, embedder.bert.config.vocab_size, where)
         # Ids are read as they are, as everywhere: whoever gives them gives the frame too.
         ids = given[: embedder.context] if cut else given
         if len(ids) > embedder.context:
             raise _too_long(where, len(ids), embedder.context)
+        if self.check is not None:
+            ids = self.check.ids(ids, embedder.tokenizer)[: embedder.context]
         return Framed(ids=ids, types=[0] * len(ids))
 
     def pair(self, query: list[int], document: str, where: str, *, cut: bool) -> Framed:
-        return self._framed(query, self._embedder.tokenizer.encode(document), where, cut=cut)
+        return self._framed(query, self.encode(document), where, cut=cut)
 
     def encode(self, text: str) -> list[int]:
+        if self.check is not None:
+            if len(text) > _MOST_CHECKED:
+                raise bad(f"a text has {len(text)} characters; {_MOST_CHECKED} are the most that is read here")
+            text = self.check.text(text)
         return self._embedder.tokenizer.encode(text)
 
     def _framed(self, first: list[int], second: list[int] | None, where: str, *, cut: bool) -> Framed:
@@ -137,8 +155,12 @@ class EncoderReader:
 AnyReader = DecoderReader | EncoderReader
 
 
-def reader_of(found: Served | HostedEmbedder, principal: Principal) -> AnyReader:
-    return EncoderReader(found) if isinstance(found, HostedEmbedder) else DecoderReader(found, principal)
+def reader_of(service: Service, model: str, principal: Principal) -> AnyReader:
+    """For one request."""
+    found = service.find_reader(model, principal)
+    names = [found.name] if isinstance(found, HostedEmbedder) else [found.name, found.hosted.name]
+    check = None if service.guard is None else service.guard.check(names, principal)
+    return EncoderReader(found, check) if isinstance(found, HostedEmbedder) else DecoderReader(found, principal, check)
 
 
 async def in_groups(
@@ -151,6 +173,10 @@ async def in_groups(
     background: bool = False,
 ) -> list[T]:
     """What `read` makes of each prompt, in their order. Other requests are answered in between."""
+    if service.guard is not None and reader.check is not None:
+        refusal = await service.guard.settle(reader.check, principal, reader.hosted.name)
+        if refusal is not None:
+            raise bad(refusal, code=CONTENT_FILTER)
     lengths = [len(prompt.ids) for prompt in prompts]
     found: dict[int, T] = {}
     place = service.reading(

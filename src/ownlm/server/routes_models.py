@@ -10,6 +10,7 @@ from ownlm.server.hosted import Served
 from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.messages import knows_tools
 from ownlm.server.metrics import CONTENT_TYPE
+from ownlm.server.openapi import METRICS, PROBED
 from ownlm.server.principal import Principal
 from ownlm.server.reasoning import thinks
 from ownlm.server.service import Service, principal_of, service_of
@@ -45,20 +46,20 @@ async def model(
     return described(service.find_reader(name, principal), http)
 
 
-@router.get("/live")
+@router.get("/live", responses=PROBED)
 async def live(service: Annotated[Service, Depends(service_of)]) -> Response:
     fatal = any(hosted.fatal for hosted in service.hosted.values())
     return JSONResponse({"status": "failed" if fatal else "live"}, 503 if fatal else 200)
 
 
-@router.get("/ready")
-@router.get("/health")
+@router.get("/ready", responses=PROBED)
+@router.get("/health", responses=PROBED)
 async def ready(service: Annotated[Service, Depends(service_of)]) -> Response:
     status = "ending" if service.draining else "ready" if service.ready else "not ready"
     return JSONResponse({"status": status}, 200 if service.ready else 503)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses=METRICS)
 async def metrics(service: Annotated[Service, Depends(service_of)]) -> Response:
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from ownlm.server.answering import unless_gone
 from ownlm.server.errors import bad
 from ownlm.server.fields import Body
+from ownlm.server.openapi import RERANKED
 from ownlm.server.principal import Principal
 from ownlm.server.reading import DecoderReader, EncoderReader, in_groups, reader_of
 from ownlm.server.service import Service, principal_of, service_of
@@ -45,8 +46,8 @@ class RerankBody(Body):
     user: str | None = None
 
 
-@router.post("/v1/rerank", response_model=None)
-@router.post("/rerank", response_model=None)
+@router.post("/v1/rerank", response_model=None, responses=RERANKED)
+@router.post("/rerank", response_model=None, responses=RERANKED)
 async def rerank(
     body: RerankBody,
     http: HttpRequest,
@@ -59,7 +60,7 @@ async def rerank(
 async def whole(body: RerankBody, service: Service, principal: Principal) -> dict[str, Any] | list[dict[str, Any]]:
     documents = _documents(body, service.limits.inputs)
     model = body.model if body.model is not None else _only(service, principal)
-    reader = reader_of(service.find_reader(model, principal), principal)
+    reader = reader_of(service, model, principal)
     prompts = await asyncio.to_thread(_prompts, body, documents, reader)
     if isinstance(reader, EncoderReader) and not reader.embeds:
         scores = await in_groups(service, reader, principal, prompts, reader.scores)

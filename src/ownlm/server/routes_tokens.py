@@ -15,7 +15,11 @@ router = APIRouter()
 
 
 class TokenizeBody(Body):
-    """`prompt` (vLLM) and `content` (llama.cpp) are the same; or messages, by the chat template."""
+    """`prompt` (vLLM) and `content` (llama.cpp) are the same; or messages, by the chat template.
+
+    In both servers a special token's name in the text is that token, and lm-eval asks for its end token so. Here it is
+    so as well unless parse_special is false; a prompt that is sent as text is never read so.
+    """
 
     model: str | None = None
     prompt: str | None = None
@@ -24,6 +28,7 @@ class TokenizeBody(Body):
     tools: list[dict[str, Any]] | None = None
     add_special_tokens: bool | None = None
     add_special: bool | None = None
+    parse_special: bool | None = None
     add_generation_prompt: bool | None = None
     return_token_strs: bool | None = None
     with_pieces: bool | None = None
@@ -59,7 +64,9 @@ async def tokenize(
         special = body.add_special_tokens if body.add_special_tokens is not None else body.add_special
         # llama.cpp adds none unless asked, vLLM does.
         special = special if special is not None else body.prompt is not None
-        ids = model.tokenizer.prompt_ids(text) if special and text else model.tokenizer.encode(text)
+        ids = model.tokenizer.encode(text, parse_special=body.parse_special is not False)
+        if special and text:
+            ids = [*model.tokenizer.prefix_ids, *ids]
     found: dict[str, Any] = {"count": len(ids), "max_model_len": served.hosted.context, "tokens": ids}
     if body.return_token_strs:
         found["token_strs"] = [model.tokenizer.token_bytes(id).decode("utf-8", "replace") for id in ids]

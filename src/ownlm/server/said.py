@@ -6,6 +6,7 @@ from typing import Any
 
 from ownlm.engine import Piece
 from ownlm.opened import ModelFiles
+from ownlm.server.guard.refusal import CONTENT_FILTER
 from ownlm.server.reasoning import ReasoningSplit, opens_thinking, thinks
 from ownlm.server.tool_calls import Said, ToolCallReader
 from ownlm.tokenizer import Tokenizer
@@ -16,9 +17,12 @@ LEAST = -9999.0
 
 @dataclass(frozen=True, kw_only=True)
 class Delta(Said):
-    """What came: a thought, or text, or of call `index` its name or a part of its arguments."""
+    """What came: a thought, or text, or of call `index` its name or a part of its arguments. `refusal`: the text is
+    none of the model's, but a policy's in its stead.
+    """
 
     reasoning: str = ""
+    refusal: bool = False
 
 
 class SaidReader:
@@ -43,6 +47,9 @@ class SaidReader:
     def push(self, pieces: Sequence[Piece]) -> Iterator[Delta]:
         text = "".join(piece.text for piece in pieces)
         ended = pieces[-1].finish_reason is not None
+        if pieces[-1].finish_reason == CONTENT_FILTER:
+            yield from self._refused(text)
+            return
         thought = len(self.reasoning)
         for reasoning, said in self._parts(text, ended):
             if reasoning:
@@ -54,6 +61,18 @@ class SaidReader:
             yield from self._told(self._calls.finish())
         if len(self.reasoning) > thought:
             self.reasoning_tokens += len(pieces)
+
+    def _refused(self, text: str) -> Iterator[Delta]:
+        """No tag is looked for in a refusal; what was held for the other half of one comes before it."""
+        for reasoning, said in () if self._split is None else self._split.finish():
+            self.reasoning += reasoning
+            if reasoning:
+                yield Delta(reasoning=reasoning)
+            yield from self._words(said)
+        if self._calls is not None:
+            yield from self._told(self._calls.finish())
+        self.content += text
+        yield Delta(text=text, refusal=True)
 
     def _parts(self, text: str, ended: bool) -> Iterator[tuple[str, str]]:
         if self._split is None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,8 @@ from ownlm.server.batches.kept import Batches
 from ownlm.server.errors import ApiError, bad, of_engine
 from ownlm.server.fields import SamplingBody, samplers
 from ownlm.server.files import Files
+from ownlm.server.guard.guard import Guard
+from ownlm.server.guard.refusal import CONTENT_FILTER
 from ownlm.server.hosted import Hosted, Served
 from ownlm.server.hosted_embedder import HostedEmbedder
 from ownlm.server.keys import Keys, seconds_to_tomorrow
@@ -43,15 +45,20 @@ class Service:
     responses: Responses = field(default_factory=Responses)
     files: Files | None = None
     batches: Batches | None = None
+    guard: Guard | None = None
     # What clients store goes after so long; None: it stays until they delete it.
     keep_seconds: float | None = 30 * 86_400.0
     draining: bool = False
+    # Replicas answer at the same address, from the same --data folder, each with an engine of its own.
+    beside: bool = False
     # Tokens that each key's running requests may still use.
     _reserved: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.hosted)
         self.shelf = Shelf(self.everything, self.room, self.metrics)
+        if self.guard is not None:
+            self.guard.counter = self.metrics.guard_decisions
 
     @asynccontextmanager
     async def answering(self, asked: Asked, principal: Principal) -> AsyncIterator[Answering]:
@@ -68,7 +75,14 @@ class Service:
         seconds = self.limits.request_seconds if asked.seconds is None else asked.seconds
         try:
             with self._reserving(name, principal, most):
+                if self.guard is not None:
+                    asked, refusal = await self.guard.read(asked, principal)
+                    if refusal is not None:
+                        metrics.success.labels(name, CONTENT_FILTER).inc(asked.texts)
+                        yield Answering(asked=asked, answers=[], seconds=seconds, refusal=refusal)
+                        return
                 async with answering(asked, principal, self.shelf, seconds=seconds) as answers:
+                    answers.guard, answers.principal = self.guard, principal
                     metrics.queued.labels(name).observe(answers.began - began)
                     yield answers
         finally:
@@ -180,6 +194,17 @@ class Service:
         served = self.names().get(name)
         return name in self.embedders if served is None else served.hosted.ready and not served.hosted.fatal
 
+    def load(self, models: Sequence[Hosted | HostedEmbedder]) -> None:
+        """At the start; where that fails all is ended."""
+        try:
+            self.shelf.load_now(models)
+        except BaseException:
+            for one in self.everything:
+                one.close()
+            if self.guard is not None:
+                self.guard.close()
+            raise
+
     @property
     def idle(self) -> bool:
         """Is nobody answered, and does nobody wait?"""
@@ -212,6 +237,10 @@ class Service:
                 param="messages",
                 code="context_length_exceeded",
             )
+        if self.guard is not None and self.guard.hides([served.name, served.hosted.name], principal):
+            shown = "return_token_ids" if getattr(body, "return_token_ids", None) else "logprobs"
+            if shown != "logprobs" or more.get("logprobs") is not None:
+                raise bad(f"{shown} would show what this server's policy may hide, and is not supported here", shown)
         asked = samplers(body, served.hosted.files.suggested_sampling) | more
         try:
             made = make_request(prompt, {**asked, "priority": body.priority or 0})
@@ -228,12 +257,13 @@ class Service:
         )
 
 
-def service_of(http: HttpRequest) -> Service:
+# Coroutines, for FastAPI would call a plain function in a thread: two hops for each request, and none in order.
+async def service_of(http: HttpRequest) -> Service:
     found: Service = http.app.state.service
     return found
 
 
-def principal_of(http: HttpRequest) -> Principal:
+async def principal_of(http: HttpRequest) -> Principal:
     """Whom the gate let in."""
     found: Principal = http.scope["ownlm.principal"]
     return found

@@ -288,7 +288,12 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 def _collect() -> None:
     """What was let go of, to the system: a model is a circle of objects."""
+    # What was made at the start is kept from the collector; see cli/serve.py.
+    kept = gc.get_freeze_count()
+    gc.unfreeze()
     gc.collect()
+    if kept:
+        gc.freeze()
     give_back_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -6,6 +6,7 @@ A comment every PING seconds keeps proxies from closing a connection on which no
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
@@ -16,12 +17,14 @@ from starlette.types import Receive, Scope, Send
 PING = 15.0
 DONE = b"data: [DONE]\n\n"
 _COMMENT = b": still here\n\n"
+# json.dumps would make one anew for each event.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def event(data: Any, name: str | None = None) -> bytes:
     """One event; `name` is what Anthropic and /v1/responses call it."""
     front = b"" if name is None else b"event: " + name.encode() + b"\n"
-    return front + b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return front + b"data: " + _encode(data).encode() + b"\n\n"
 
 
 class EventStream(Response):
@@ -40,7 +43,7 @@ class EventStream(Response):
             }
         )
         del self.headers["content-length"]
-        self._first, self._events = first, events
+        self._first, self._events, self._said = first, events, time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         writing = asyncio.create_task(self._write(send))
@@ -60,23 +63,24 @@ class EventStream(Response):
         async with aclosing(self._events) as events:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
-            waiting = asyncio.ensure_future(anext(events, None))
+            pinging = asyncio.create_task(self._ping(send))
             try:
-                while True:
-                    done, _ = await asyncio.wait({waiting}, timeout=PING)
-                    if not done:
-                        await send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
-                        continue
-                    body = waiting.result()
-                    if body is None:
-                        break
+                async for body in events:
+                    self._said = time.monotonic()
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-                    waiting = asyncio.ensure_future(anext(events, None))
             finally:
-                waiting.cancel()
-                with suppress(asyncio.CancelledError, StopAsyncIteration):
-                    await waiting
+                pinging.cancel()
+                await asyncio.gather(pinging, return_exceptions=True)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _ping(self, send: Send) -> None:
+        # Beside the writer, whose every event would else need a timer.
+        while True:
+            left = self._said + PING - time.monotonic()
+            if left <= 0:
+                self._said, left = time.monotonic(), PING
+                await send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
+            await asyncio.sleep(left)
 
 
 async def _gone(receive: Receive) -> None:

@@ -31,19 +31,43 @@ class Said:
     arguments: str = ""
 
 
+# Words come to an end where a tag begins, and from there the call's schema holds.
+_FREE = """\
+start: call* REST?
+call: begun BLANK form BLANK "</tool_call>"
+form: %json {form}
+begun[lazy]: /(?s:.*)<tool_call>/
+BLANK: /[ \\n]*/
+REST: /(?s:.+)/ & ~/(?s:.*<tool_call>.*)/
+"""
+
+
 def forced_grammar(tools: Sequence[Mapping[str, Any]], named: str | None) -> Grammar:
     """An answer that is one call: of the function `named`, or of any."""
     functions = [tool["function"] for tool in tools if named is None or tool["function"]["name"] == named]
+    return for_schema(_form([(function["name"], function["parameters"]) for function in functions]), "tools")
+
+
+def free_grammar(tools: Sequence[Mapping[str, Any]]) -> Grammar:
+    """Any answer: but a call in it is of one of the functions, and those that are strict get what they ask for."""
+    functions = [tool["function"] for tool in tools]
+    form = _form([(one["name"], one["parameters"] if one.get("strict") else {"type": "object"}) for one in functions])
+    # As a schema first, whose errors say what is wrong with it.
+    return Grammar(kind="lark", text=_FREE.format(form=for_schema(form, "tools").text))
+
+
+def _form(functions: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A call's schema."""
     forms = [
         {
             "type": "object",
-            "properties": {"name": {"const": function["name"]}, "arguments": function["parameters"]},
+            "properties": {"name": {"const": name}, "arguments": parameters},
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
-        for function in functions
+        for name, parameters in functions
     ]
-    return for_schema(forms[0] if len(forms) == 1 else {"anyOf": forms}, "tools")
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
 
 
 class ToolCallReader:

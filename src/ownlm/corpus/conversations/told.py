@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ownlm.corpus.conversations.problems import PROBLEMS_FILE
-from ownlm.corpus.privacy import KINDS, WARNING
+from ownlm.corpus.privacy import WARNING
+from ownlm.personal_data import KINDS
 
 
 def told(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ownlm.errors import OwnlmError
+from ownlm.server import logs
 from ownlm.server.batches.file import read_line
 from ownlm.server.batches.kept import Batch, Line, Usage
 from ownlm.server.batches.lines import make, parse
@@ -52,6 +53,8 @@ async def answer(
     if line.tries >= MOST_TRIES:
         message = f"the engine ended {MOST_TRIES} times while this was answered; it is not asked again"
         return Answered(text=_response(line, 500, ApiError(status=500, message=message).openai()), ok=False)
+
+    logs.request_id.set(batch.id)
 
     def read() -> Any:
         return make(parse(read_line(files, batch, line), batch.endpoint)[1], batch.endpoint, service, principal)

@@ -25,6 +25,7 @@ from ownlm.server.dialects.openai_chat import ChatBody
 from ownlm.server.dialects.openai_completions import CompletionBody
 from ownlm.server.dialects.openai_embeddings import EmbeddingsBody
 from ownlm.server.errors import ApiError, bad, of_engine, of_field
+from ownlm.server.json_values import is_text
 from ownlm.server.principal import Principal
 from ownlm.server.responses.body import ResponsesBody
 from ownlm.server.service import Service
@@ -59,7 +60,7 @@ def parse(raw: bytes, endpoint: str) -> tuple[str, AnyBody]:
         raise bad(f"{unknown[:200]} is not supported", unknown[:200], code="unknown_parameter")
     if not 0 < len(line["custom_id"]) <= _LONGEST_ID:
         raise bad(f"custom_id must have 1 to {_LONGEST_ID} characters", "custom_id", code="invalid_custom_id")
-    if not _is_text(line["custom_id"]):
+    if not is_text(line["custom_id"]):
         raise bad("custom_id holds half a character", "custom_id", code="invalid_custom_id")
     if line["method"] != "POST":
         raise bad("method must be POST", "method", code="invalid_method")
@@ -69,6 +70,8 @@ def parse(raw: bytes, endpoint: str) -> tuple[str, AnyBody]:
         body = ENDPOINTS[endpoint].body.model_validate(line["body"])
     except ValidationError as error:
         raise _in_body(of_field(error.errors()[0])) from None
+    except ApiError as error:
+        raise _in_body(error) from None
     if getattr(body, "stream", None):
         raise bad("stream is not supported in a batch", "body.stream", code="invalid_request")
     return line["custom_id"], body
@@ -138,14 +141,6 @@ ENDPOINTS = {
     "/v1/responses": _Endpoint(body=ResponsesBody, make=_response),
     "/v1/embeddings": _Endpoint(body=EmbeddingsBody, make=_embeddings),
 }
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _no_constant(written: str) -> NoReturn:

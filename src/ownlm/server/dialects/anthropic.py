@@ -27,8 +27,10 @@ from ownlm.server.dialects.anthropic_blocks import BlockWriter
 from ownlm.server.dialects.anthropic_messages import functions, to_openai
 from ownlm.server.errors import bad
 from ownlm.server.fields import Body, Number, SamplingBody
+from ownlm.server.guard.refusal import CONTENT_FILTER
 from ownlm.server.hosted import Served
 from ownlm.server.messages import prompt_ids
+from ownlm.server.openapi import STREAMED
 from ownlm.server.principal import Principal
 from ownlm.server.reasoning import opens_thinking
 from ownlm.server.response_format import for_schema
@@ -124,13 +126,15 @@ class Talk:
         """stop_reason and stop_sequence."""
         if last.stop is not None and last.stop in (self.body.stop_sequences or ()):
             return {"stop_reason": "stop_sequence", "stop_sequence": last.stop}
+        if last.finish_reason == CONTENT_FILTER:
+            return {"stop_reason": "refusal", "stop_sequence": None}
         if last.finish_reason == "length":
             whole = answers.completion_tokens >= self.body.max_tokens
             return {"stop_reason": "max_tokens" if whole else "model_context_window_exceeded", "stop_sequence": None}
         return {"stop_reason": "tool_use" if reader.calls else "end_turn", "stop_sequence": None}
 
 
-@router.post("/v1/messages", response_model=None)
+@router.post("/v1/messages", response_model=None, responses=STREAMED)
 async def messages(
     body: MessagesBody,
     http: HttpRequest,

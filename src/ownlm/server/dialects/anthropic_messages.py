@@ -40,7 +40,7 @@ def to_openai(messages: Sequence[Mapping[str, Any]], system: Blocks | None) -> l
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         role = message.get("role")
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise bad(f"{where}.role must be one of {', '.join(_ROLES)}", f"{where}.role")
         for name in message:
             if name not in ("role", "content"):

@@ -126,6 +126,7 @@ async def whole(
 def _last(content: str, piece: Piece, answers: Answering, served: Served, body: InfillBody) -> dict[str, Any]:
     """The answer, or the end of a stream: with why it ended, and with figures."""
     request = answers.asked.requests[0]
+    # llama.cpp's server knows no filter, and no word for an end by one.
     ended = "limit" if piece.finish_reason == "length" else "eos" if piece.stop is None else "word"
     drawn = 0 if body.n_predict == 0 else answers.completion_tokens
     found = {

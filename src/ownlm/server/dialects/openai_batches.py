@@ -48,13 +48,16 @@ Owner = Annotated[Principal, Depends(principal_of)]
 
 
 @router.post("/v1/batches")
-async def create(body: BatchBody, batches: Kept, principal: Owner) -> dict[str, Any]:
+async def create(
+    body: BatchBody, batches: Kept, principal: Owner, service: Annotated[Service, Depends(service_of)]
+) -> dict[str, Any]:
     if body.endpoint not in ENDPOINTS:
         raise bad(f"endpoint must be one of {', '.join(ENDPOINTS)}", "endpoint")
     # Who may not ask there may not have it asked.
     if not principal.may_call(body.endpoint):
         raise ApiError(status=403, message=f"the key {principal.name!r} may not use {body.endpoint}", param="endpoint")
-    if not batches.worked:
+    # Of replicas one works on them, whichever was asked.
+    if not batches.worked and not service.beside:
         message = "another server works on the batches of this --data folder; ask that one"
         raise ApiError(status=503, message=message, retry_after=5)
     after = body.output_expires_after

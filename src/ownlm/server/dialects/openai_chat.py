@@ -26,6 +26,7 @@ from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, check_stream, structured
 from ownlm.server.hosted import Served
 from ownlm.server.messages import check_tools, prompt_ids
+from ownlm.server.openapi import STREAMED
 from ownlm.server.principal import Principal
 from ownlm.server.said import Delta, SaidReader, logprob_entry
 from ownlm.server.service import Service, principal_of, service_of
@@ -65,7 +66,7 @@ class Wanted:
     cache: bool | None = False
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@router.post("/v1/chat/completions", response_model=None, responses=STREAMED)
 async def chat_completions(
     body: ChatBody,
     http: HttpRequest,

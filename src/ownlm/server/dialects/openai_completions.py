@@ -22,6 +22,7 @@ from ownlm.server.dialects.llamacpp_infill import marks_of
 from ownlm.server.errors import bad
 from ownlm.server.fields import SamplingBody, check_stream, most_tokens, structured
 from ownlm.server.hosted import Served
+from ownlm.server.openapi import STREAMED
 from ownlm.server.principal import Principal
 from ownlm.server.said import LEAST
 from ownlm.server.service import Service, principal_of, service_of
@@ -45,7 +46,7 @@ class CompletionBody(SamplingBody):
     explain_cache: bool | None = None
 
 
-@router.post("/v1/completions", response_model=None)
+@router.post("/v1/completions", response_model=None, responses=STREAMED)
 async def completions(
     body: CompletionBody,
     http: HttpRequest,
@@ -170,7 +171,7 @@ async def chunks(
         async for index, pieces in bunches:
             if not begun[index]:
                 begun[index] = True
-                if body.echo:
+                if body.echo and answers.refusal is None:
                     yield chunk(index, _prompt_entry(answers, owners[index], writers[index]), None)
             yield chunk(index, writers[index].entry(pieces) | _ids(body, pieces), pieces[-1].finish_reason)
     if wants_usage:
@@ -189,9 +190,10 @@ async def whole(
                 pieces[index] += bunch
         choices = []
         for index, (owner, drawn) in enumerate(zip(owners, pieces, strict=True)):
-            writer = Writer(tokenizer, asked.requests[owner].prompt, body)
+            # The prompt as it was read: a policy may have masked some of it.
+            writer = Writer(tokenizer, answers.asked.requests[owner].prompt, body)
             entry = writer.entry(drawn)
-            if body.echo:
+            if body.echo and answers.refusal is None:
                 entry = _joined(_prompt_entry(answers, owner, writer), entry)
             choices.append({"index": index, **entry, "finish_reason": drawn[-1].finish_reason} | _ids(body, drawn))
         return {**head, "choices": choices, "usage": usage(answers, body)}

@@ -21,6 +21,7 @@ from torch import Tensor
 from ownlm.server.answering import unless_gone
 from ownlm.server.errors import bad
 from ownlm.server.fields import Body
+from ownlm.server.openapi import ANSWERED
 from ownlm.server.principal import Principal
 from ownlm.server.reading import AnyReader, Reader, in_groups, reader_of
 from ownlm.server.service import Service, principal_of, service_of
@@ -41,7 +42,7 @@ class EmbeddingsBody(Body):
     user: str | None = None
 
 
-@router.post("/v1/embeddings", response_model=None)
+@router.post("/v1/embeddings", response_model=None, responses=ANSWERED)
 async def embeddings(
     body: EmbeddingsBody,
     http: HttpRequest,
@@ -58,7 +59,7 @@ async def embeddings(
 
 def read(body: EmbeddingsBody, service: Service, principal: Principal) -> tuple[AnyReader, list[Framed]]:
     """A body that has the right types; ApiError names the field that is wrong."""
-    reader = reader_of(service.find_reader(body.model, principal), principal)
+    reader = reader_of(service, body.model, principal)
     if not reader.embeds:
         raise bad("this model ranks documents and makes no embeddings; ask it at /v1/rerank", "model")
     if body.dimensions is not None and body.dimensions not in reader.dimensions:

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, Response
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.files import MOST_FILES, Files, StoredFile
 from ownlm.server.gate import FILES
+from ownlm.server.openapi import CONTENT, FILE_FORM
 from ownlm.server.principal import Principal
 from ownlm.server.service import Service, principal_of, service_of
 
@@ -33,7 +34,7 @@ Kept = Annotated[Files, Depends(files_of)]
 TheService = Annotated[Service, Depends(service_of)]
 
 
-@router.post(FILES)
+@router.post(FILES, openapi_extra=FILE_FORM)
 async def upload(http: HttpRequest, service: TheService, files: Kept, principal: Owner) -> dict[str, Any]:
     """A form with `file` and `purpose`; expires_after[anchor] and expires_after[seconds] may say when it goes."""
     if not http.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -81,7 +82,7 @@ async def file(file_id: str, service: TheService, files: Kept, principal: Owner)
     return told(await asyncio.to_thread(files.get, principal.id, file_id), service.keep_seconds)
 
 
-@router.get(FILES + "/{file_id}/content", response_model=None)
+@router.get(FILES + "/{file_id}/content", response_class=Response, responses=CONTENT)
 async def content(file_id: str, files: Kept, principal: Owner) -> Response:
     stored = await asyncio.to_thread(files.get, principal.id, file_id)
     headers = {"x-content-type-options": "nosniff"}

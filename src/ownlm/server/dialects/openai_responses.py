@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from ownlm.server import sse
 from ownlm.server.answering import unless_gone
 from ownlm.server.errors import ApiError, bad
+from ownlm.server.openapi import ANSWERED, STREAMED
 from ownlm.server.principal import Principal
 from ownlm.server.responses.body import Question, ResponsesBody, TokensBody, prompt_of, question_of
 from ownlm.server.responses.items import read_items, references
@@ -30,7 +31,7 @@ ServiceOf = Annotated[Service, Depends(service_of)]
 PrincipalOf = Annotated[Principal, Depends(principal_of)]
 
 
-@router.post("/v1/responses", response_model=None)
+@router.post("/v1/responses", response_model=None, responses=STREAMED)
 async def respond(body: ResponsesBody, http: HttpRequest, service: ServiceOf, principal: PrincipalOf) -> Response:
     responses = service.responses
     # What was said before comes from the disk, and a long conversation takes a while to be written out.
@@ -56,8 +57,12 @@ def read(body: ResponsesBody, service: Service, principal: Principal) -> Questio
     """A body that has the right types into what is asked; ApiError names the field that is wrong."""
     served = service.find(body.model, principal)
     store = body.store is not False and service.responses.kept is not None
+    if body.store and not store:
+        raise bad("store: nothing is stored here; leave it out", "store")
     if body.background and not store:
         raise bad("background needs store: the answer is fetched later", "background")
+    if body.background and service.beside:
+        raise bad("background: several replicas answer here, and but one would know of it", "background")
     before, items = _items(body, service, principal)
     return question_of(body, before, items, store=store, served=served, service=service, principal=principal)
 
@@ -73,7 +78,7 @@ async def input_tokens(body: TokensBody, service: ServiceOf, principal: Principa
     return {"object": "response.input_tokens", "input_tokens": await asyncio.to_thread(count)}
 
 
-@router.get("/v1/responses/{response_id}", response_model=None)
+@router.get("/v1/responses/{response_id}", response_model=None, responses=STREAMED)
 async def retrieve(
     response_id: str,
     http: HttpRequest,
@@ -128,7 +133,7 @@ async def delete(response_id: str, service: ServiceOf, principal: PrincipalOf) -
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-@router.post("/v1/responses/{response_id}/cancel", response_model=None)
+@router.post("/v1/responses/{response_id}/cancel", response_model=None, responses=ANSWERED)
 async def cancel(response_id: str, service: ServiceOf, principal: PrincipalOf) -> Response:
     if (run := service.responses.running(principal.id, response_id)) is not None:
         await run.stop()

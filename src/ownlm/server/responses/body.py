@@ -4,7 +4,6 @@ body, items so far ──▶ messages ──chat template──▶ prompt ─▶
                  └───▶ {"id": "resp_...", "status": "in_progress", "output": [], ...} ─▶ Writer
 """
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -202,8 +201,6 @@ def _check(body: ResponsesBody) -> None:
 
 
 def _check_prompt(body: ResponsesBody | TokensBody) -> None:
-    for name, value in body:
-        _check_can_be_written(value, name)
     if body.truncation not in (None, "disabled"):
         raise bad('truncation can be "disabled" only: nothing is left out of a conversation here', "truncation")
     if body.text is not None and body.text.verbosity not in (None, "medium"):
@@ -215,16 +212,6 @@ def _check_prompt(body: ResponsesBody | TokensBody) -> None:
             raise bad(
                 "reasoning.summary can be auto only: thoughts come whole, and are not summed up", "reasoning.summary"
             )
-
-
-def _check_can_be_written(value: Any, name: str) -> None:
-    """What is kept and given back must be JSON in UTF-8: Python reads NaN and half a surrogate pair as well."""
-    try:
-        json.dumps(
-            value.model_dump() if isinstance(value, Body) else value, ensure_ascii=False, allow_nan=False
-        ).encode()
-    except (ValueError, RecursionError):
-        raise bad(f"{name} holds what no JSON can: NaN, an infinity, or half a surrogate pair", name) from None
 
 
 def _format(text: TextBody | None) -> Any:

@@ -86,7 +86,7 @@ class Responses:
     async def open(self) -> None:
         """To be called before anything is asked."""
         if self.kept is not None:
-            await asyncio.to_thread(self.kept.lose_unfinished)
+            await asyncio.to_thread(self.kept.open)
             self._expiring = asyncio.create_task(self._expire())
 
     async def close(self) -> None:
@@ -96,6 +96,8 @@ class Responses:
                 await self._expiring
         ending = ApiError(status=503, message="the server ended before the answer was whole; ask again")
         await asyncio.gather(*(run.stop(ending) for run in list(self._runs.values()) if run.task))
+        if self.kept is not None:
+            self.kept.close()
 
     def running(self, owner: str, id: str) -> Run | None:
         run = self._runs.get(id)

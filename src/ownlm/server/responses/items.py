@@ -62,7 +62,7 @@ def read_items(
             items.append(dict(kept))
             continue
         kind = item.get("type") or "message"
-        if kind not in _FIELDS:
+        if not isinstance(kind, str) or kind not in _FIELDS:
             raise bad(f"{where} has the type {str(kind)[:80]!r}, which is not supported", f"{where}.type")
         for name, value in item.items():
             if value is not None and name not in ("type", "id", "status", *_FIELDS[kind]):

@@ -11,8 +11,9 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
+from ownlm.artefact.lock import join_lock
 from ownlm.server.errors import ApiError, bad
 from ownlm.server.responses.items import owner_of
 from ownlm.server.store import Store
@@ -40,7 +41,17 @@ class Kept:
     ) -> None:
         self.seconds = seconds
         self._store, self._most, self._most_bytes = store, most, most_bytes
+        self._lock: BinaryIO | None = None
         store.make(TABLES)
+
+    def open(self) -> None:
+        """To be called before anything is asked: of a --data folder's servers the first tells what was lost."""
+        self._lock = (self._store.folder / ".responses.lock").open("ab")
+        join_lock(self._lock.fileno(), first=self._lose_unfinished)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
     def begin(self, owner: str, response: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
         """ApiError where it cannot be kept: who asks for it learns so before the answer."""
@@ -128,7 +139,7 @@ class Kept:
             found |= {name: output[place] for place, name in places if place < len(output)}
         return found
 
-    def lose_unfinished(self) -> None:
+    def _lose_unfinished(self) -> None:
         """What was under way when a server ended without a word has failed, and says so."""
         with self._store.writing() as database:
             for row in database.execute("SELECT id, response FROM responses WHERE ended = 0").fetchall():

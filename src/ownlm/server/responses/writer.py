@@ -3,6 +3,7 @@
     created, in_progress,
     then each item:  output_item.added ─▶ its own ─▶ output_item.done
         message        content_part.added, output_text.delta*, output_text.done, content_part.done
+                       (of a refusal: refusal.delta*, refusal.done)
         function_call  function_call_arguments.delta*, function_call_arguments.done
         reasoning      reasoning_text.delta*, reasoning_text.done
     then one of completed, incomplete, failed
@@ -18,10 +19,12 @@ from ownlm.engine import Piece
 from ownlm.server import sse
 from ownlm.server.answering import Answering
 from ownlm.server.errors import ApiError
+from ownlm.server.guard.refusal import CONTENT_FILTER
 from ownlm.server.responses.items import item_id
 from ownlm.server.said import Delta, SaidReader, logprob_entry
 from ownlm.tokenizer import Tokenizer
 
+_INCOMPLETE: dict[str | None, str] = {"length": "max_output_tokens", CONTENT_FILTER: "content_filter"}
 _CODES = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
 
 
@@ -34,6 +37,7 @@ class Writer:
         self._number = 0
         self._item: dict[str, Any] | None = None
         self._parts: list[str] = []  # the open item's text
+        self._refuses = False  # is that a refusal?
         self._blank = ""  # blanks that may come before a call, and are nobody's words then
         self._waiting: list[dict[str, Any]] = []  # logprobs of tokens whose text has not come out yet
         self._logprobs: list[dict[str, Any]] = []
@@ -59,7 +63,7 @@ class Writer:
 
     def finish(self, reason: str | None) -> Iterator[bytes]:
         """The last item's end. `reason`: as the engine gives it."""
-        status = "incomplete" if reason == "length" else "completed"
+        status = "incomplete" if reason in _INCOMPLETE else "completed"
         if self._item is None and not self.response["output"]:
             yield from self._open("message", status="in_progress", role="assistant", content=[])
             if self._blank:
@@ -68,7 +72,7 @@ class Writer:
             yield from self._close(status)
         self._end(status)
         if status == "incomplete":
-            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
+            self.response["incomplete_details"] = {"reason": _INCOMPLETE[reason]}
 
     def fail(self, error: ApiError) -> None:
         if not self.ended:
@@ -112,6 +116,8 @@ class Writer:
         elif delta.index is not None:
             self._waiting.clear()
             yield from self._arguments(delta.arguments)
+        elif delta.refusal:
+            yield from self._refusal(delta.text)
         elif delta.text:
             text, self._blank = self._blank + delta.text, ""
             if kind == "message":
@@ -127,6 +133,16 @@ class Writer:
         self._logprobs += said
         self._parts.append(text)
         yield self._of_item("response.output_text.delta", content_index=0, delta=text, logprobs=said)
+
+    def _refusal(self, text: str) -> Iterator[bytes]:
+        """An item of its own, behind what was said before it."""
+        if self._item is not None:
+            yield from self._close("incomplete")
+        self._refuses, self._blank = True, ""
+        self._waiting.clear()
+        yield from self._open("message", status="in_progress", role="assistant", content=[])
+        self._parts.append(text)
+        yield self._of_item("response.refusal.delta", content_index=0, delta=text)
 
     def _arguments(self, arguments: str) -> Iterator[bytes]:
         self._parts.append(arguments)
@@ -152,7 +168,10 @@ class Writer:
             yield self._of_item("response.function_call_arguments.done", **done)
         else:
             text = "".join(self._parts)
-            if item["type"] == "message":
+            if item["type"] == "message" and self._refuses:
+                yield self._of_item("response.refusal.done", content_index=0, refusal=text)
+                yield self._of_item("response.content_part.done", content_index=0, part=self._content())
+            elif item["type"] == "message":
                 yield self._of_item(
                     "response.output_text.done", content_index=0, text=text, logprobs=list(self._logprobs)
                 )
@@ -179,6 +198,8 @@ class Writer:
 
     def _content(self) -> dict[str, Any]:
         text = "".join(self._parts)
+        if self._refuses:
+            return {"type": "refusal", "refusal": text}
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(self._logprobs)}
 
     def _break_off(self) -> None:
