@@ -99,3 +99,9 @@ def test_tokens_there_and_back(server: Server, workshop: Path) -> None:
     assert info["vocab_size"] > 0
     assert server.get("/v1/models/base").json()["capabilities"]["chat"] is False
     assert b"ownlm_time_to_first_token_seconds_bucket" in server.get("/metrics").body
+
+
+@pytest.mark.parametrize("id", [-1, 2**31, 2**70])
+def test_an_id_that_is_no_tokens_is_refused(server: Server, id: int) -> None:
+    answer = complete(server, [1, id], max_tokens=1)
+    assert answer.status == 400 and answer.json()["error"]["type"] == "invalid_request_error"

@@ -221,7 +221,6 @@ async def answering(asked: Asked, principal: Principal, shelf: Shelf, *, seconds
         waited = time.monotonic() - began
         answers: list[AsyncAnswer] = []
         adapter = asked.served.adapter
-        differences = [asked.hosted.last_prompts.note(request, adapter) for request in asked.requests]
         held.callback(_cancel, answers)
         try:
             for request in asked.requests:
@@ -230,6 +229,8 @@ async def answering(asked: Asked, principal: Principal, shelf: Shelf, *, seconds
                 answers.append(submit() if request.grammar is None else await asyncio.to_thread(submit))
         except OwnlmError as error:
             raise of_engine(error) from error
+        # Only now are the ids known to be tokens'.
+        differences = [asked.hosted.last_prompts.note(request, adapter) for request in asked.requests]
         left = seconds if asked.background else seconds - waited
         yield Answering(asked=asked, answers=answers, differences=differences, seconds=left)
 
