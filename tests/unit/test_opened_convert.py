@@ -375,7 +375,7 @@ def test_a_killed_convert_leaves_nothing_that_the_next_does_not_clear(
 @pytest.mark.skipif(os.name == "nt", reason="announced: Windows journals its renames")
 def test_the_rename_of_a_file_is_made_durable(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
-    module = sys.modules["ownlm.opened.convert"]
+    module = sys.modules["ownlm.artefact.folder"]
     monkeypatch.setattr(module, "fsync_folder", lambda folder: seen.append((folder / "mine.gguf").exists()))
     convert(workshop / "chat", tmp_path / "mine.gguf")
     assert seen == [True]

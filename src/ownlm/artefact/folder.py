@@ -90,6 +90,28 @@ def write_artefact(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def write_whole(final: Path, *, force: bool, fix: str, other: str) -> Iterator[Draft]:
+    """A file or a folder that is no artefact, made at the draft's path: it takes `final`'s place at the end, or nothing
+    does. `fix` as for write_artefact; `other`: what to do where another wrote there meanwhile, and `force` is off.
+    """
+    beside = final.with_name(draft_name(final))
+    with disk_errors(final, fix=fix):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(final, DRAFT)
+        beside.mkdir()
+        try:
+            draft = Draft(path=beside / final.name)
+            yield draft
+            if final.exists() and not force:
+                raise OwnlmError(f"{final} was written by another meanwhile, and is kept; {other}")
+            draft.moved = move_aside(final)
+            draft.path.replace(final)
+            fsync_folder(final.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
 def verify_artefact(folder: Path, kind: str | None = None) -> Card:
     """The card, after every file was hashed and found to be what the card says."""
     card = read_card(folder, kind)

@@ -7,7 +7,6 @@ every tensor must stay within what its type can hold, and perplexity before and 
 """
 
 import math
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +18,8 @@ import torch.nn.functional as F
 
 from ownlm.artefact import disk_errors, write_artefact
 from ownlm.artefact.cache import cache_folder
-from ownlm.artefact.folder import DRAFT, Draft, draft_name, move_aside
-from ownlm.artefact.write import fsync_folder, refuse_unfit_name, remove_abandoned
+from ownlm.artefact.folder import Draft, write_whole
+from ownlm.artefact.write import refuse_unfit_name
 from ownlm.errors import OwnlmError
 from ownlm.model import Decoder
 from ownlm.model.checkpoint import Checkpoint, StoredTensor
@@ -188,21 +187,8 @@ def _draft(target: Path, files: ModelFiles, *, force: bool) -> Iterator[Draft]:
         with write_artefact(target, files.kind, how=how, force=force, fix=_OTHER_TARGET, taken=_TAKEN) as draft:
             yield draft
         return
-    folder = target.with_name(draft_name(target))
-    with disk_errors(target, fix=_OTHER_TARGET):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(target, DRAFT)
-        folder.mkdir()
-        try:
-            draft = Draft(path=folder / target.name)
-            yield draft
-            if target.exists() and not force:
-                raise OwnlmError(f"{target} was written by another meanwhile, and is kept; name another target")
-            draft.moved = move_aside(target)
-            draft.path.replace(target)
-            fsync_folder(target.parent)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with write_whole(target, force=force, fix=_OTHER_TARGET, other="name another target") as draft:
+        yield draft
 
 
 def as_wide_as(checkpoint: Checkpoint, *, matrices_alone: bool) -> str:

@@ -11,8 +11,6 @@ import math
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ownlm.artefact import disk_errors
-from ownlm.artefact.folder import DRAFT, Draft, draft_name, move_aside
-from ownlm.artefact.write import fsync_folder, refuse_unfit_name, remove_abandoned
+from ownlm.artefact.folder import write_whole
+from ownlm.artefact.write import refuse_unfit_name
 from ownlm.errors import OwnlmError
 from ownlm.model.families import read_config
 from ownlm.model.locate import Ask, locate
@@ -77,7 +75,10 @@ def export_deployment(
     longest = read_config(files.checkpoint.fields).max_position_embeddings
     if context is not None and not 1 <= context <= longest:
         raise OwnlmError(f"the model reads up to {longest:,} tokens; set --context between 1 and that, got {context}")
-    with _draft(target, force=force) as draft:
+    with disk_errors(target, fix=_FIX):
+        if target.exists() and not force:
+            raise OwnlmError(f"{target} exists already; {_TAKEN}")
+    with write_whole(target, force=force, fix=_FIX, other="name another --to") as draft:
         draft.path.mkdir()
         model = draft.path / "model"
         written = _write_model(chosen, files, model, quantization)
@@ -153,25 +154,3 @@ def label(name: str) -> str:
     """A name as Kubernetes wants it: small letters, digits and dashes, a letter first."""
     found = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].rstrip("-")
     return found if found[:1].isalpha() and found not in _YAML_WORDS else f"model-{found}".rstrip("-")
-
-
-@contextmanager
-def _draft(target: Path, *, force: bool) -> Iterator[Draft]:
-    """Where to write; it takes the target's place at the end, unless something was raised."""
-    beside = target.with_name(draft_name(target))
-    with disk_errors(target, fix=_FIX):
-        if target.exists() and not force:
-            raise OwnlmError(f"{target} exists already; {_TAKEN}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(target, DRAFT)
-        beside.mkdir()
-        try:
-            draft = Draft(path=beside / target.name)
-            yield draft
-            if target.exists() and not force:
-                raise OwnlmError(f"{target} was written by another meanwhile, and is kept; name another --to")
-            draft.moved = move_aside(target)
-            draft.path.rename(target)
-            fsync_folder(target.parent)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
