@@ -3,7 +3,11 @@
 import pytest
 
 from ownlm.engine import Request
-from ownlm.server.last_prompts import Difference, LastPrompts
+from ownlm.server.last_prompts import Difference, LastPrompts, first_difference
+
+
+def noted(last: LastPrompts, prompt: list[int], salt: str) -> Difference | None:
+    return first_difference(prompt, last.note(Request(prompt=prompt, cache_salt=salt)))
 
 
 @pytest.mark.parametrize(
@@ -21,7 +25,7 @@ def test_the_most_alike_is_told(before: list[list[int]], prompt: list[int], expe
     last = LastPrompts()
     for one in before:
         last.note(Request(prompt=one, cache_salt="a"))
-    found = last.note(Request(prompt=prompt, cache_salt="a"))
+    found = noted(last, prompt, "a")
     if expected is None:
         assert found is None
     else:
@@ -31,15 +35,15 @@ def test_the_most_alike_is_told(before: list[list[int]], prompt: list[int], expe
 def test_owners_are_never_compared() -> None:
     last = LastPrompts()
     last.note(Request(prompt=[1, 2, 3], cache_salt="a"))
-    assert last.note(Request(prompt=[1, 2, 3], cache_salt="b")) is None
+    assert noted(last, [1, 2, 3], "b") is None
 
 
 def test_only_the_last_are_remembered() -> None:
     last = LastPrompts()
     for number in range(20):
         last.note(Request(prompt=[number, 0], cache_salt="a"))
-    found = last.note(Request(prompt=[0, 0], cache_salt="a"))
+    found = noted(last, [0, 0], "a")
     assert found is not None and found.place == 0
     for number in range(200):
         last.note(Request(prompt=[1], cache_salt=str(number)))
-    assert last.note(Request(prompt=[0, 0], cache_salt="a")) is None
+    assert noted(last, [0, 0], "a") is None

@@ -9,6 +9,7 @@ A choice's index counts through all prompts: prompt 0's n answers first.
 
 import asyncio
 import time
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from ownlm.server.errors import ApiError, of_engine
 from ownlm.server.guard.refusal import CONTENT_FILTER, quiet_id, refusal_piece
 from ownlm.server.hosted import Hosted, Served
 from ownlm.server.hosted_embedder import HostedEmbedder
-from ownlm.server.last_prompts import Difference
+from ownlm.server.last_prompts import first_difference
 from ownlm.server.principal import Principal
 from ownlm.server.shelf import Shelf
 
@@ -82,7 +83,8 @@ class Answering:
     asked: Asked
     answers: list[AsyncAnswer]
     seconds: float
-    differences: Sequence[Difference | None] = ()
+    # The key's prompts before the first of these.
+    before: "Sequence[array[int]]" = ()
     began: float = field(default_factory=time.monotonic)
     first_piece: float | None = None
     completion_tokens: int = 0
@@ -151,7 +153,7 @@ class Answering:
         """OpenAI's prompt_tokens_details; `explained`: with why no more of the (first) prompt was found computed."""
         found: dict[str, Any] = {"cached_tokens": self.cached_tokens}
         if explained:
-            difference = self.differences[0] if self.differences else None
+            difference = first_difference(self.asked.requests[0].prompt, self.before)
             found["first_difference"] = difference and difference.told(self.asked.hosted.files.tokenizer)
         return found
 
@@ -230,9 +232,9 @@ async def answering(asked: Asked, principal: Principal, shelf: Shelf, *, seconds
         except OwnlmError as error:
             raise of_engine(error) from error
         # Only now are the ids known to be tokens'.
-        differences = [asked.hosted.last_prompts.note(request, adapter) for request in asked.requests]
+        before, *_ = [asked.hosted.last_prompts.note(request, adapter) for request in asked.requests]
         left = seconds if asked.background else seconds - waited
-        yield Answering(asked=asked, answers=answers, differences=differences, seconds=left)
+        yield Answering(asked=asked, answers=answers, before=before, seconds=left)
 
 
 @asynccontextmanager

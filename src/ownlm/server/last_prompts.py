@@ -7,7 +7,7 @@ What two keys ask is never compared.
 
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from ownlm.engine import Request
@@ -37,21 +37,26 @@ class LastPrompts:
     def __init__(self) -> None:
         self._by_owner: OrderedDict[Hashable, deque[array[int]]] = OrderedDict()
 
-    def note(self, request: Request, adapter: str | None = None) -> Difference | None:
-        """Remembers the prompt. None: there was none before it that a beginning could be shared with."""
+    def note(self, request: Request, adapter: str | None = None) -> "tuple[array[int], ...]":
+        """Remembers the prompt; returns those before it that a beginning could be shared with."""
         owner = (request.cache_salt, adapter)
         last = self._by_owner.pop(owner, None) or deque(maxlen=_PROMPTS)
         self._by_owner[owner] = last
         if len(self._by_owner) > _OWNERS:
             self._by_owner.popitem(last=False)
-        prompt = array("i", request.prompt)
-        found = max(((_same(prompt, other), other) for other in last), key=lambda one: one[0], default=None)
-        last.append(prompt)
-        if found is None:
-            return None
-        place, other = found
-        here, before = (one[place] if place < len(one) else None for one in (prompt, other))
-        return Difference(place=place, here=here, before=before)
+        before = tuple(last)
+        last.append(array("i", request.prompt))
+        return before
+
+
+def first_difference(prompt: Sequence[int], before: "Sequence[array[int]]") -> Difference | None:
+    """From the most alike of those `before`; None: there was none."""
+    ids = array("i", prompt)
+    if not before:
+        return None
+    place, other = max(((_same(ids, other), other) for other in before), key=lambda one: one[0])
+    here, there = (one[place] if place < len(one) else None for one in (ids, other))
+    return Difference(place=place, here=here, before=there)
 
 
 def _same(first: "array[int]", second: "array[int]") -> int:
