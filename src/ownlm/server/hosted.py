@@ -99,10 +99,6 @@ class Hosted(OnShelf):
         thread = self._thread
         return thread is None or (thread.alive and thread.stats().step_seconds < HANGS)
 
-    @property
-    def idle(self) -> bool:
-        return not self.admission.taken and not self.admission.waiting
-
     def load(self) -> Callable[[], None]:
         assert self._outline is not None
         model = self._outline.load()

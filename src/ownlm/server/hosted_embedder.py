@@ -47,10 +47,6 @@ class HostedEmbedder(OnShelf):
         return self.embedder.context
 
     @property
-    def idle(self) -> bool:
-        return not self.admission.taken and not self.admission.waiting
-
-    @property
     def loaded(self) -> bool:
         return self._loaded is not None
 

@@ -82,6 +82,11 @@ class OnShelf(ABC):
         """Take it from its place, in the event loop; what is returned ends it, which takes time."""
 
     @property
+    def idle(self) -> bool:
+        """Is nobody answered by it, and does nobody wait?"""
+        return not self.admission.taken and not self.admission.waiting
+
+    @property
     def may_go(self) -> bool:
         return self.loaded and self.can_load and not self.pinned and not self.uses
 
