@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
+
+from weather_tool import FUNCTION, Verdict
 
 pytest.importorskip("openai", reason="announced: openai is not installed")
 
@@ -16,25 +17,7 @@ pytestmark = [
 ]
 
 SAY: list[Any] = [{"role": "user", "content": "Who are you?"}]
-WEATHER: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "The weather in a city",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string", "enum": ["Rome", "Bern"]}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
-        "strict": True,
-    },
-}
-
-
-class Verdict(BaseModel):
-    city: Literal["Rome", "Bern"]
-    sure: bool
+WEATHER: dict[str, Any] = {"type": "function", "function": FUNCTION | {"description": "The weather in a city"}}
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,9 @@ import importlib.util
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from ownlm.opened import load
 from ownlm.server.app import make_app
@@ -17,6 +16,7 @@ from ownlm.server.responses.kept import Kept
 from ownlm.server.service import Service
 from ownlm.server.store import Store
 from serving import serving, wide_copy
+from weather_tool import FUNCTION, Verdict
 
 pytestmark = [
     pytest.mark.peers,
@@ -28,22 +28,7 @@ pytestmark = [
 ASKED: dict[str, Any] = {"model": "chat", "input": "Who are you?", "max_output_tokens": 40, "temperature": 0}
 # A tiny model may write many blanks between the parts of an object.
 ROOMY = ASKED | {"max_output_tokens": 400}
-TOOL: dict[str, Any] = {
-    "type": "function",
-    "name": "weather",
-    "parameters": {
-        "type": "object",
-        "properties": {"city": {"type": "string", "enum": ["Rome", "Bern"]}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-    "strict": True,
-}
-
-
-class Verdict(BaseModel):
-    city: Literal["Rome", "Bern"]
-    sure: bool
+TOOL: dict[str, Any] = {"type": "function", **FUNCTION}
 
 
 @pytest.fixture(scope="module")
